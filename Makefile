@@ -1,0 +1,54 @@
+# The commands that people and CI use. All of them need only Python >= 3.11, make and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+ARGS ?=
+LOCK = --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+
+.PHONY: serve test check bench docs format lock clean
+
+serve: $(VENV)/.ready ## run the gate, with every dependency
+	@$(BIN)/codexgate serve $(ARGS)
+
+test: $(VENV)/.ready-dev ## the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.ready-dev ## lint, format, types, floors, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+bench: $(VENV)/.ready-dev ## measure, as ratios in one run
+	$(BIN)/python tests/bench.py $(ARGS)
+
+docs: $(VENV)/.ready-dev ## write man pages, completions and references anew
+	$(BIN)/python docs/generate.py
+
+format: $(VENV)/.ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.ready-dev ## pin every dependency with its hashes, for every platform
+	$(BIN)/uv pip compile $(LOCK) --extra codex --extra dev pyproject.toml -o constraints-dev.txt
+	echo "hatchling\neditables" | $(BIN)/uv pip compile $(LOCK) -c constraints-dev.txt --extra codex pyproject.toml - \
+		-o constraints.txt
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Everything is pinned and checked against its hash; only then is the project itself linked in,
+# with the build backend that is pinned too.
+$(VENV)/.ready: constraints.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.ready-dev: constraints-dev.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation -e .
+	@touch $@ $(VENV)/.ready

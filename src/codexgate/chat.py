@@ -1,0 +1,133 @@
+"""What is asked of a model: the one request value that every caller format is parsed into.
+
+Values only; no format's field names, no backend's. Absent means absent: a setting that the
+caller left out is `None`, so that a backend's own default applies.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class Text(msgspec.Struct, frozen=True, tag="text"):
+    """A run of text."""
+
+    text: str
+
+
+class Image(msgspec.Struct, frozen=True, tag="image"):
+    """A picture, inline."""
+
+    media_type: str
+    """Such as `image/png`."""
+    data: str
+    """Base64, no `data:` prefix."""
+
+    @property
+    def url(self) -> str:
+        """The picture as a `data:` URL."""
+        return f"data:{self.media_type};base64,{self.data}"
+
+
+class Document(msgspec.Struct, frozen=True, tag="document"):
+    """A file that came with the message."""
+
+    name: str
+    media_type: str = ""
+    data: str = ""
+    """Base64, no `data:` prefix."""
+
+
+Part = Text | Image | Document
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model made and the client runs."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON text, as the model wrote it."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of a conversation."""
+
+    role: Role
+    parts: tuple[Part, ...] = ()
+    name: str = ""
+    """The author's, or of a `tool` message the function's."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    reasoning: str = ""
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined as they are."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the client offers to run."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    """JSON Schema of the arguments object."""
+    strict: bool = False
+
+
+class ToolChoice(msgspec.Struct, frozen=True):
+    """Whether the model may, must or must not call a tool."""
+
+    mode: Literal["auto", "none", "required", "named"] = "auto"
+    name: str = ""
+    """Of `named`: the function that must be called."""
+
+
+class Format(msgspec.Struct, frozen=True):
+    """What the answer's text must be."""
+
+    kind: Literal["text", "json", "schema"] = "text"
+    schema: dict[str, Any] = {}
+    """Of `schema`: the JSON Schema of the answer."""
+    name: str = ""
+    strict: bool = False
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """How tokens are picked; `None` leaves the choice to the backend."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    max_tokens: int | None = None
+    """Of the answer, reasoning included."""
+    stop: tuple[str, ...] = ()
+
+    def given(self) -> frozenset[str]:
+        """The names of the settings that the caller gave."""
+        return frozenset(name for name in self.__struct_fields__ if getattr(self, name) not in (None, ()))
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """One request for one answer."""
+
+    model: str
+    """As the caller wrote it; the gate replaces it with the backend's own name."""
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool | None = None
+    sampling: Sampling = Sampling()
+    effort: str = ""
+    """Reasoning effort: `none`, `minimal`, `low`, `medium`, `high`, ...; empty when not given."""
+    format: Format = Format()
+    options: dict[str, Any] = {}
+    """A backend's own options (`num_ctx`, `keep_alive`), from an alias or an extension field."""

@@ -1,0 +1,52 @@
+"""Facts that outlive one answer: models, and how a backend fares. Values only."""
+
+from typing import Literal
+
+import msgspec
+
+Ability = Literal["chat", "tools", "vision", "thinking", "embedding"]
+State = Literal["ready", "down", "absent"]
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One model of one backend."""
+
+    id: str
+    """The backend's own name, such as `qwen3:8b`; no backend prefix."""
+    backend: str
+    """The backend's name, such as `ollama`."""
+    created: int = 0
+    """Unix seconds; 0 when unknown."""
+    owned_by: str = ""
+    abilities: frozenset[Ability] = frozenset()
+    context: int = 0
+    """Tokens the model can see at once; 0 when unknown."""
+    size: int = 0
+    """Bytes on disk; 0 when not local."""
+    loaded: bool = False
+    """In memory now."""
+    details: dict[str, str] = {}
+    """For people: family, parameters, quantization, digest, description."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What a backend's probe saw."""
+
+    state: State
+    """`ready`: works; `down`: is set up but does not answer; `absent`: is not here at all."""
+    summary: str
+    """One phrase for the banner: `0.13.5, 9 models`."""
+    version: str = ""
+    advice: str = ""
+    """What to do when it is not ready."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """One line of news from a long installation."""
+
+    status: str
+    part: str = ""
+    """Which layer or file, when the backend says."""
+    total: int = 0
+    """Bytes of that part; 0 when unknown."""
+    completed: int = 0
