@@ -22,7 +22,10 @@ class Backend(Protocol):
 
     @property
     def honours(self) -> frozenset[str]:
-        """The names of the `Sampling` settings it acts on; the others are reported as ignored."""
+        """The names of the `Sampling` settings it acts on; the others are reported as ignored.
+
+        `n` among them: the same request may be sent several times for several answers.
+        """
         ...
 
     async def models(self) -> tuple[Model, ...]:

@@ -1,0 +1,135 @@
+"""The demo model as a `ports.Backend`. `answer` is pure; only the pace between chunks is not."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+import msgspec
+
+from ...chat import ChatRequest, Image, Message, Tool
+from ...events import Done, Event, ReasoningDelta, TextDelta, ToolEvent, Usage
+from ...records import Health, Model
+from .sample import sample
+
+_CHUNK = re.compile(r"\s*\S+\s*\Z|\s*\S+|\s+\Z")
+"""A word with the white space before it, so that the chunks add up to the text."""
+
+
+class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the demo backend."""
+
+    pace: Annotated[float, msgspec.Meta(ge=0, description="Pause between two chunks (seconds).")] = 0.02
+
+
+class Demo:
+    """The model `demo`: same input, same output."""
+
+    name = "demo"
+    honours = frozenset({"max_tokens", "stop", "n"})
+
+    def __init__(self, options: DemoOptions | None = None) -> None:
+        self._pace = (options or DemoOptions()).pace
+
+    async def models(self) -> tuple[Model, ...]:
+        """The one model."""
+        return (
+            Model(
+                id="demo",
+                backend=self.name,
+                owned_by="codexgate",
+                abilities=frozenset({"chat", "tools", "vision", "thinking"}),
+                context=128_000,
+                loaded=True,
+                details={"description": "built in, deterministic"},
+            ),
+        )
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[list[Event]]:
+        """Answer at the set pace."""
+        for event in answer(request):
+            if self._pace and isinstance(event, TextDelta | ReasoningDelta):
+                await asyncio.sleep(self._pace)
+            yield [event]
+
+    async def probe(self) -> Health:
+        """It is always well."""
+        return Health("ready", "built in, 1 model")
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+
+def answer(request: ChatRequest) -> list[Event]:
+    """The whole answer to `request`."""
+    last = request.messages[-1]
+    events: list[Event] = []
+    if request.effort not in ("", "none"):
+        thought = f"The last message is a {last.role} message of {len(last.text.split())} words."
+        events += [ReasoningDelta(chunk) for chunk in _CHUNK.findall(thought)]
+    tool = _tool_to_call(request)
+    if tool is not None:
+        arguments = _json(sample(tool.parameters, _subject(last)))
+        call = f"call_demo_{len(request.messages)}"
+        events += [
+            ToolEvent(call, tool.name, "started", runs_on="client"),
+            ToolEvent(call, tool.name, "arguments", arguments, runs_on="client"),
+            ToolEvent(call, tool.name, "finished", runs_on="client"),
+        ]
+        return [*events, _usage(request, events), Done("tool_calls")]
+    chunks = _CHUNK.findall(_stop(_text(request), request.sampling.stop))
+    limit = request.sampling.max_tokens
+    cut = limit is not None and limit < len(chunks)
+    events += [TextDelta(chunk, "message") for chunk in chunks[:limit]]
+    return [*events, _usage(request, events), Done("length" if cut else "stop")]
+
+
+def _tool_to_call(request: ChatRequest) -> Tool | None:
+    """The tool that a model would call now: once per user message, unless it must or must not."""
+    choice = request.tool_choice
+    if not request.tools or choice.mode == "none":
+        return None
+    if choice.mode == "named":
+        return next((tool for tool in request.tools if tool.name == choice.name), None)
+    asked_by_user = request.messages[-1].role == "user"
+    return request.tools[0] if choice.mode == "required" or asked_by_user else None
+
+
+def _text(request: ChatRequest) -> str:
+    last = request.messages[-1]
+    if request.format.kind == "schema":
+        return _json(sample(request.format.schema, _subject(last)))
+    if request.format.kind == "json":
+        return _json({"answer": _subject(last)})
+    if last.role == "tool":
+        return f"The tool answered: {last.text}"
+    words = len(last.text.split())
+    pictures = sum(isinstance(part, Image) for part in last.parts)
+    seen = f"{words} words" + (f" and {pictures} pictures" if pictures else "")
+    return (
+        f"You wrote {seen}, beginning with “{_subject(last)}”.\n\n"
+        "I am **demo**, the model built into codexgate: I do not think, I show that the gate works.\n\n"
+        "- the same question always gets this same answer\n"
+        "- it streams, word by word\n"
+        "- `codexgate models` lists the models that do think\n"
+    )
+
+
+def _subject(message: Message) -> str:
+    words = message.text.split()
+    return " ".join(words[:6]) + ("…" if len(words) > 6 else "")
+
+
+def _stop(text: str, stops: tuple[str, ...]) -> str:
+    ends = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+def _usage(request: ChatRequest, events: list[Event]) -> Usage:
+    prompt = sum(len(_CHUNK.findall(message.text)) for message in request.messages)
+    reasoning = sum(isinstance(event, ReasoningDelta) for event in events)
+    return Usage(prompt=prompt, completion=len(events), reasoning=reasoning)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,1 @@
+"""Callers' formats: each parses its own request and writes its own answer. Pure; none knows a backend."""

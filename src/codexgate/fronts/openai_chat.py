@@ -1,0 +1,201 @@
+"""OpenAI's chat completions: a body to a `ChatRequest`, events to chunks, a reply to a body.
+
+Source: OpenAI API reference, "Chat" and "Streaming". Pure: ids and times are handed in. It
+knows no backend. A chat answer is one text, so it is fed with flattened events (`flat.Flat`).
+"""
+
+from typing import Any, Literal, assert_never
+
+import msgspec
+
+from ..errors import Fault
+from ..events import (
+    Approval,
+    Commentary,
+    Done,
+    Event,
+    Failed,
+    FileChange,
+    Notice,
+    Plan,
+    Reason,
+    ReasoningDelta,
+    TextDelta,
+    ToolEvent,
+    Usage,
+)
+from ..fold import Reply
+from ..sse import DONE, frame
+from .openai_error import body as error_body
+
+ReasoningField = Literal["reasoning_content", "reasoning", "both"]
+
+_FINISH: dict[Reason, str] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "cancelled": "stop",
+}
+_encode = msgspec.json.Encoder().encode
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """What every chunk of one answer repeats."""
+
+    id: str
+    """`chatcmpl-…`"""
+    created: int
+    """Unix seconds."""
+    model: str
+    """As the caller asked for it."""
+    reasoning: ReasoningField = "reasoning_content"
+    """Where thinking goes; clients disagree on the name."""
+
+
+class Encoder:
+    """Writes one streamed answer; what it returns is ready to be sent."""
+
+    def __init__(
+        self, meta: Meta, *, include_usage: bool = False, index: int = 0, closes: bool = True
+    ) -> None:
+        """`index` of the choice; `closes`: this choice ends the stream (the last of several)."""
+        self._meta = meta
+        self._include_usage = include_usage
+        self._closes = closes
+        self.usage: Usage | None = None
+        """What the backend counted, once it is known."""
+        self._begun = False
+        self._calls: dict[str, int] = {}
+        head = {
+            "id": meta.id,
+            "object": "chat.completion.chunk",
+            "created": meta.created,
+            "model": meta.model,
+        }
+        self._head = b"data: " + _encode(head)[:-1]
+        self._choice = self._head + b',"choices":[{"index":%d,"delta":' % index
+        # With include_usage every other chunk carries `"usage": null` (API reference, stream_options).
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._text_head = self._choice + b'{"content":'
+        self._text_tail = b'},"finish_reason":null}]' + self._tail
+
+    def feed(self, event: Event) -> bytes:
+        """The frames that `event` becomes; empty for what a chat answer does not show."""
+        if isinstance(event, TextDelta) and self._begun:  # what nearly every event is
+            return self._text_head + _encode(event.text) + self._text_tail
+        return self._start() + self._other(event)
+
+    def _start(self) -> bytes:
+        """The role, once, before anything else."""
+        if self._begun:
+            return b""
+        self._begun = True
+        return self._delta({"role": "assistant", "content": ""})
+
+    def _other(self, event: Event) -> bytes:
+        match event:
+            case TextDelta():
+                return self._delta({"content": event.text})
+            case ReasoningDelta():
+                return self._delta(reasoning_fields(event.text, self._meta.reasoning))
+            case ToolEvent():
+                return self._tool(event) if event.runs_on == "client" else b""
+            case Usage():
+                self.usage = event
+                return b""
+            case Done():
+                return self._end(event)
+            case Failed():
+                return self._usage_chunk() + frame(_encode(error_body(event.fault)))
+            case Commentary() | FileChange() | Plan() | Approval() | Notice():
+                return b""
+            case _:
+                assert_never(event)
+
+    def _tool(self, event: ToolEvent) -> bytes:
+        if event.stage == "started":
+            index = self._calls[event.call_id] = len(self._calls)
+            function = {"name": event.name, "arguments": ""}
+            call = {"index": index, "id": event.call_id, "type": "function", "function": function}
+        elif event.stage == "arguments":
+            call = {"index": self._calls[event.call_id], "function": {"arguments": event.text}}
+        else:
+            return b""
+        return self._delta({"tool_calls": [call]})
+
+    def _end(self, event: Done) -> bytes:
+        finish = self._choice + b'{},"finish_reason":' + _encode(_FINISH[event.reason]) + b"}]" + self._tail
+        return finish + (self._usage_chunk() + DONE if self._closes else b"")
+
+    def _usage_chunk(self) -> bytes:
+        if self.usage is None or not self._include_usage:
+            return b""
+        return self._head + b',"choices":[],"usage":' + _encode(usage_object(self.usage)) + b"}\n\n"
+
+    def _delta(self, delta: dict[str, Any]) -> bytes:
+        return self._choice + _encode(delta) + b',"finish_reason":null}]' + self._tail
+
+
+def render(replies: list[Reply], meta: Meta) -> dict[str, Any]:
+    """The body of an answer that is not streamed; one choice per reply, none of them failed."""
+    return {
+        "id": meta.id,
+        "object": "chat.completion",
+        "created": meta.created,
+        "model": meta.model,
+        "choices": [_choice(reply, index, meta) for index, reply in enumerate(replies)],
+        "usage": usage_object(_sum([reply.usage for reply in replies if reply.usage])),
+    }
+
+
+def fail(fault: Fault) -> dict[str, Any]:
+    """The body of a request that failed."""
+    return error_body(fault)
+
+
+def reasoning_fields(text: str, field: ReasoningField) -> dict[str, Any]:
+    """Thinking under the name or names that the setting picks."""
+    if field == "both":
+        return {"reasoning_content": text, "reasoning": text}
+    return {field: text}
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """Counts as OpenAI names them; cached and reasoning tokens are part of the totals."""
+    counts: dict[str, Any] = {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
+    return counts | ({"estimated": True} if usage.estimated else {})
+
+
+def _choice(reply: Reply, index: int, meta: Meta) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text or None, "refusal": None}
+    if not reply.tool_calls:
+        message["content"] = reply.text
+    if reply.reasoning:
+        message |= reasoning_fields(reply.reasoning, meta.reasoning)
+    if reply.tool_calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in reply.tool_calls
+        ]
+    finish = _FINISH[reply.reason or "stop"]
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
+
+
+def _sum(usages: list[Usage]) -> Usage:
+    """Of several choices: the prompt counts once (OpenAI bills it so), the answers add up."""
+    if not usages:
+        return Usage()
+    return Usage(
+        prompt=max(usage.prompt for usage in usages),
+        completion=sum(usage.completion for usage in usages),
+        reasoning=sum(usage.reasoning for usage in usages),
+        cached=max(usage.cached for usage in usages),
+        estimated=any(usage.estimated for usage in usages),
+    )

@@ -1,0 +1,308 @@
+"""The request of OpenAI's chat completions: bytes to a `ChatRequest`.
+
+Source: OpenAI API reference, "Create chat completion". Types are checked by the structs below,
+which is also the list of fields that are understood. Nulls are absent. A field that is not
+understood is passed over and named in `Parsed.unknown`; one whose neglect would change the
+meaning is refused by name.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ..chat import (
+    ChatRequest,
+    Document,
+    Format,
+    Image,
+    Message,
+    Part,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
+from ..errors import invalid
+from .openai_error import UNREADABLE, unreadable
+
+_Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+class Parsed(msgspec.Struct, frozen=True):
+    """A chat completion as it was asked for."""
+
+    request: ChatRequest
+    stream: bool
+    include_usage: bool
+    include_plan: bool
+    choices: int
+    unknown: tuple[str, ...]
+    """Fields that were passed over."""
+
+
+class _TextPart(msgspec.Struct, tag="text"):
+    text: str
+
+
+class _ImageUrl(msgspec.Struct):
+    url: str
+
+
+class _ImagePart(msgspec.Struct, tag="image_url"):
+    image_url: _ImageUrl
+
+
+class _FileData(msgspec.Struct):
+    filename: str | None = None
+    file_data: str | None = None
+    file_id: str | None = None
+
+
+class _FilePart(msgspec.Struct, tag="file"):
+    file: _FileData
+
+
+class _RefusalPart(msgspec.Struct, tag="refusal"):
+    refusal: str
+
+
+_Part = _TextPart | _ImagePart | _FilePart | _RefusalPart
+
+
+class _CalledFunction(msgspec.Struct):
+    name: _Name
+    arguments: str = "{}"
+
+
+class _Call(msgspec.Struct):
+    id: str
+    function: _CalledFunction
+    type: Literal["function"] | None = None
+
+
+class _Message(msgspec.Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[_Part] | None = None
+    name: str | None = None
+    tool_calls: list[_Call] | None = None
+    tool_call_id: str | None = None
+    function_call: _CalledFunction | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Function(msgspec.Struct):
+    name: _Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _Tool(msgspec.Struct):
+    type: Literal["function"]
+    function: _Function
+
+
+class _FunctionName(msgspec.Struct):
+    name: _Name
+
+
+class _NamedChoice(msgspec.Struct):
+    function: _FunctionName
+    type: Literal["function"] = "function"
+
+
+class _JsonSchema(msgspec.Struct):
+    schema: dict[str, Any] | None = None
+    name: str | None = None
+    strict: bool | None = None
+
+
+class _Format(msgspec.Struct):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _JsonSchema | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+    include_plan: bool | None = None
+
+
+class _Body(msgspec.Struct):
+    messages: list[_Message]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | _NamedChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: _Format | None = None
+    stop: str | list[str] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    max_tokens: _Count | None = None
+    max_completion_tokens: _Count | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: _Unit | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    reasoning_effort: Annotated[str, msgspec.Meta(max_length=32)] | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
+
+
+_REFUSED: dict[str, tuple[Any, ...]] = {
+    "functions": ([],),
+    "function_call": ("auto", "none"),
+    "audio": (),
+    "modalities": (["text"], []),
+    "logit_bias": ({},),
+    "web_search_options": (),
+}
+"""Fields whose neglect would change the answer's meaning, and the values that ask for nothing."""
+
+_decode = msgspec.json.Decoder(_Body).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def parse(body: bytes) -> Parsed:
+    """Read a request body. Raises GateError (invalid_request) naming the field at fault."""
+    try:
+        read = _decode(body)
+        unknown = tuple(name for name in _decode_fields(body) if name not in _Body.__struct_fields__)
+        _refuse(body, unknown)
+    except UNREADABLE as error:
+        raise unreadable(error) from error
+    if not read.messages:
+        raise invalid("`messages` is empty; a chat needs at least one message.", "messages")
+    options = read.stream_options or _StreamOptions()
+    return Parsed(
+        request=ChatRequest(
+            model=read.model or "",
+            messages=tuple(_message(message, f"messages[{at}]") for at, message in enumerate(read.messages)),
+            tools=tuple(_tool(tool) for tool in read.tools or ()),
+            tool_choice=_choice(read),
+            parallel_tool_calls=read.parallel_tool_calls,
+            sampling=_sampling(read),
+            effort=read.reasoning_effort or "",
+            format=_format(read.response_format),
+        ),
+        stream=bool(read.stream),
+        include_usage=bool(options.include_usage),
+        include_plan=options.include_plan is not False,
+        choices=read.n or 1,
+        unknown=unknown,
+    )
+
+
+def _refuse(body: bytes, unknown: tuple[str, ...]) -> None:
+    for name in unknown:
+        if name in _REFUSED:
+            value = msgspec.json.decode(body)[name]
+            if value is not None and value not in _REFUSED[name]:
+                raise invalid(
+                    f"`{name}` is not supported here, and leaving it out would change the answer.", name
+                )
+
+
+def _message(read: _Message, at: str) -> Message:
+    if read.role == "tool" and not read.tool_call_id:
+        raise invalid("A `tool` message needs the `tool_call_id` that it answers.", f"{at}.tool_call_id")
+    calls = tuple(
+        ToolCall(call.id, call.function.name, call.function.arguments) for call in read.tool_calls or ()
+    )
+    if read.function_call is not None:  # the form before `tools`, which has no ids
+        calls = (ToolCall(read.function_call.name, read.function_call.name, read.function_call.arguments),)
+    return Message(
+        role="tool" if read.role == "function" else read.role,
+        parts=_parts(read.content, at),
+        name=read.name or "",
+        tool_calls=calls,
+        tool_call_id=read.tool_call_id or (read.name or "" if read.role == "function" else ""),
+        reasoning=read.reasoning_content or read.reasoning or "",
+    )
+
+
+def _parts(content: str | list[_Part] | None, at: str) -> tuple[Part, ...]:
+    if content is None:
+        return ()
+    if isinstance(content, str):
+        return (Text(content),) if content else ()
+    return tuple(_part(part, f"{at}.content[{index}]") for index, part in enumerate(content))
+
+
+def _part(part: _Part, at: str) -> Part:
+    match part:
+        case _TextPart():
+            return Text(part.text)
+        case _RefusalPart():
+            return Text(part.refusal)
+        case _ImagePart():
+            media_type, data = _data_url(part.image_url.url, f"{at}.image_url.url")
+            return Image(media_type, data)
+        case _FilePart():
+            if part.file.file_data is None:
+                raise invalid("Only files sent inline as `file_data` are read.", f"{at}.file")
+            media_type, data = _data_url(part.file.file_data, f"{at}.file.file_data")
+            return Document(part.file.filename or "file", media_type, data)
+
+
+def _data_url(url: str, at: str) -> tuple[str, str]:
+    """Split a `data:` URL (RFC 2397) into media type and base64 text.
+
+    Remote addresses are refused: the gate fetches nothing on a caller's behalf.
+    """
+    head, comma, data = url.partition(",")
+    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+        raise invalid("Only inline `data:…;base64,` URLs are read; remote addresses are not fetched.", at)
+    return head.removeprefix("data:").removesuffix(";base64").partition(";")[0], data
+
+
+def _tool(read: _Tool) -> Tool:
+    function = read.function
+    return Tool(function.name, function.description or "", function.parameters or {}, bool(function.strict))
+
+
+def _choice(read: _Body) -> ToolChoice:
+    match read.tool_choice:
+        case None:
+            return ToolChoice()
+        case _NamedChoice(function=function):
+            if function.name not in {tool.function.name for tool in read.tools or ()}:
+                raise invalid(
+                    f"`tool_choice` names '{function.name}', which is not in `tools`.", "tool_choice"
+                )
+            return ToolChoice("named", function.name)
+        case mode:
+            if mode == "required" and not read.tools:
+                raise invalid("`tool_choice` is `required`, but there are no `tools`.", "tool_choice")
+            return ToolChoice(mode)
+
+
+def _sampling(read: _Body) -> Sampling:
+    return Sampling(
+        temperature=read.temperature,
+        top_p=read.top_p,
+        seed=read.seed,
+        presence_penalty=read.presence_penalty,
+        frequency_penalty=read.frequency_penalty,
+        logprobs=read.logprobs or None,
+        top_logprobs=read.top_logprobs,
+        max_tokens=read.max_completion_tokens or read.max_tokens,
+        stop=(read.stop,) if isinstance(read.stop, str) else tuple(read.stop or ()),
+    )
+
+
+def _format(read: _Format | None) -> Format:
+    if read is None or read.type == "text":
+        return Format()
+    if read.type == "json_object":
+        return Format("json")
+    schema = read.json_schema
+    if schema is None or schema.schema is None:
+        raise invalid("`response_format` of type json_schema needs `json_schema.schema`.", "response_format")
+    return Format("schema", schema.schema, schema.name or "", bool(schema.strict))

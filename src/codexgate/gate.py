@@ -1,0 +1,235 @@
+"""The gate's use case: route a request to the backend that has the model, and pass its events on.
+
+Knows backends only by their port. Promises to everybody above: a stream of events that keeps
+the law, ends with exactly one `Done` or `Failed` and never raises but for cancellation.
+"""
+
+import asyncio
+import difflib
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from .chat import ChatRequest, Message, Text
+from .errors import Fault, GateError
+from .events import Done, Event, Failed
+from .order import Order
+from .ports import Backend
+from .records import Health, Model
+
+FRESH = 5.0
+"""Seconds for which a backend's list of models is believed."""
+PATIENCE = 1.0
+"""Seconds that a listing waits for a backend that does not answer."""
+
+log = logging.getLogger(__name__)
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True):
+    """A model under another name, with settings of its own; the request's settings win."""
+
+    model: str
+    system: str = ""
+    effort: str = ""
+    options: dict[str, Any] = {}
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a request goes."""
+
+    backend: Backend
+    model: Model
+    request: ChatRequest
+    """With the backend's own model id and an alias's settings filled in."""
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The settings given that this backend does not act on."""
+        return tuple(sorted(self.request.sampling.given() - self.backend.honours))
+
+
+class Gate:
+    """All backends behind one door."""
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        *,
+        aliases: Mapping[str, Alias] | None = None,
+        default_model: str = "",
+        strict: bool = False,
+    ) -> None:
+        """`strict`: hold every backend to the law of event order, for tests and debug runs."""
+        self.backends = tuple(backends)
+        self.aliases = dict(aliases or {})
+        self._default = default_model
+        self._strict = strict
+        self._shelves = {backend.name: _Shelf(backend) for backend in backends}
+
+    async def models(self) -> list[Model]:
+        """Every model of every backend that answers, in the order of the backends."""
+        shelves = await asyncio.gather(*(shelf.look() for shelf in self._shelves.values()))
+        return [model for models in shelves for model in models]
+
+    async def model(self, name: str) -> Model:
+        """The model that `name` means: an id, `BACKEND/ID` or an alias. Raises GateError."""
+        _, model = await self._find(self._target(name))
+        return model
+
+    async def health(self) -> dict[str, Health]:
+        """How each backend fares, asked now."""
+        found = await asyncio.gather(*(backend.probe() for backend in self.backends))
+        return {backend.name: health for backend, health in zip(self.backends, found, strict=True)}
+
+    async def route(self, request: ChatRequest) -> Route:
+        """Find the backend for `request`. Raises GateError: no such model, or it does not chat."""
+        name = request.model or self._default
+        backend, model = await self._find(self._target(name) if name else await self._first())
+        if model.abilities and "chat" not in model.abilities:
+            raise GateError(
+                Fault(
+                    "invalid_request", f"The model '{model.id}' does not chat.", param="model", code="no_chat"
+                )
+            )
+        request = msgspec.structs.replace(request, model=model.id)
+        alias = self.aliases.get(name)
+        return Route(backend, model, _fill_in(request, alias) if alias else request)
+
+    async def stream(self, route: Route) -> AsyncGenerator[list[Event]]:
+        """Run `route`. Closing the generator stops the work upstream."""
+        order = Order()
+        try:
+            async with aclosing(route.backend.stream(route.request)) as batches:
+                async for batch in batches:
+                    if self._strict:
+                        for event in batch:
+                            order.feed(event)
+                    yield batch
+                    if isinstance(batch[-1], Done | Failed):
+                        return
+            fault = Fault(
+                "upstream", f"{route.backend.name} stopped in the middle of its answer.", retryable=True
+            )
+        except GateError as error:
+            fault = error.fault
+        except Exception:
+            log.exception("backend.crash", extra={"fields": {"backend": route.backend.name}})
+            fault = Fault("internal", "codexgate failed while it was answering.", "The log has the details.")
+        yield [Failed(fault)]
+
+    async def aclose(self) -> None:
+        """Close every backend."""
+        for shelf in self._shelves.values():
+            await shelf.aclose()
+        for backend in self.backends:
+            await backend.aclose()
+
+    def _target(self, name: str) -> str:
+        alias = self.aliases.get(name)
+        return alias.model if alias else name
+
+    async def _first(self) -> str:
+        for model in await self.models():
+            if "chat" in model.abilities:
+                return f"{model.backend}/{model.id}"
+        raise GateError(Fault("not_found", "No backend has a model that chats.", code="model_not_found"))
+
+    async def _find(self, name: str) -> tuple[Backend, Model]:
+        prefix, slash, rest = name.partition("/")
+        if slash and prefix in self._shelves:
+            shelves, wanted = [self._shelves[prefix]], rest
+        else:
+            shelves, wanted = list(self._shelves.values()), name
+        for look in (_Shelf.known, _Shelf.look):  # what is believed first: it costs nothing
+            for shelf in shelves:
+                for model in await look(shelf):
+                    if model.id in (wanted, f"{wanted}:latest"):
+                        shelf.refresh_soon()
+                        return shelf.backend, model
+        raise await self._missing(name, wanted, shelves)
+
+    async def _missing(self, name: str, wanted: str, shelves: list["_Shelf"]) -> GateError:
+        down = [
+            shelf.fault for shelf in shelves if shelf.fault and (len(shelves) == 1 or wanted in shelf.seen)
+        ]
+        if down:
+            return GateError(down[0])
+        known = [model.id for model in await self.models()] + list(self.aliases)
+        near = difflib.get_close_matches(name, known, 3, 0.5)
+        advice = f"Did you mean {' or '.join(near)}?" if near else "`codexgate models` lists the models."
+        absent = " ".join(shelf.fault.message for shelf in shelves if shelf.fault)
+        message = f"The model '{name}' does not exist here. {absent}".strip()
+        return GateError(Fault("not_found", message, advice, "model_not_found", "model"))
+
+
+class _Shelf:
+    """What is known of one backend's models, and how old that is."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.fault: Fault | None = None
+        """Why the last look failed."""
+        self.seen: set[str] = set()
+        """Every id it ever had: one of these is missed because the backend is down."""
+        self._models: tuple[Model, ...] = ()
+        self._looked = float("-inf")
+        self._looking: asyncio.Task[None] | None = None
+
+    async def known(self) -> tuple[Model, ...]:
+        """What the last look saw, without waiting."""
+        return self._models
+
+    async def look(self) -> tuple[Model, ...]:
+        """A list that is fresh, or after `PATIENCE` seconds the one there is."""
+        self.refresh_soon()
+        if self._looking is not None:
+            _, late = await asyncio.wait({self._looking}, timeout=PATIENCE)
+            if late and self.fault is None and not self._models:
+                message = f"{self.backend.name} did not list its models within {PATIENCE:g} s."
+                self.fault = Fault("unavailable", message, retryable=True)
+        return self._models
+
+    def refresh_soon(self) -> None:
+        """Look again in the background unless the list is fresh."""
+        if self._looking is None and time.monotonic() - self._looked > FRESH:
+            self._looking = asyncio.create_task(self._refresh())
+
+    async def aclose(self) -> None:
+        """Stop looking."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
+            self._looking = None
+
+    async def _refresh(self) -> None:
+        models: tuple[Model, ...] = ()
+        fault = None
+        try:
+            models = await self.backend.models()
+        except GateError as error:
+            fault = error.fault
+        except Exception:
+            log.exception("models.crash", extra={"fields": {"backend": self.backend.name}})
+            fault = Fault("internal", f"The models of {self.backend.name} could not be listed.")
+        if (fault is None) != (self.fault is None):
+            told = {"backend": self.backend.name, "reason": fault.message if fault else ""}
+            log.info("backend.down" if fault else "backend.up", extra={"fields": told})
+        self._models, self.fault = models, fault
+        self.seen.update(model.id for model in models)
+        self._looked, self._looking = time.monotonic(), None
+
+
+def _fill_in(request: ChatRequest, alias: Alias) -> ChatRequest:
+    messages = request.messages
+    if alias.system:
+        messages = (Message("system", (Text(alias.system),)), *messages)
+    return msgspec.structs.replace(
+        request,
+        messages=messages,
+        effort=request.effort or alias.effort,
+        options={**alias.options, **request.options},
+    )

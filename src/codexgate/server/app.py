@@ -1,0 +1,157 @@
+"""The aiohttp application and its lifetime: sockets open, signals heard, streams drained.
+
+`serve` is what runs in the foreground; everything it holds is opened and closed here.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from ..fronts.openai_chat import ReasoningField
+from ..gate import Gate
+from .connection import Connections
+from .guard import DRAINING, JSON_LIMIT, POLICIES, RULES, SLOTS, Rules, Slots, add_headers, guard
+from .reply import STREAMS, Line
+from .routes import GATE, REASONING, endpoints
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Listen(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to listen, and what to let in."""
+
+    host: str = "127.0.0.1"
+    port: int = 8140
+    """0 picks a free one."""
+    uds: str = ""
+    """Path of a Unix socket to listen on instead."""
+    key: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    max_connections: int = 256
+    max_streams: int = 64
+    drain: float = 10.0
+    """Seconds that open streams have when the gate stops."""
+    reasoning: ReasoningField = "reasoning_content"
+
+
+class Running(msgspec.Struct):
+    """A gate that listens."""
+
+    url: str
+    """Without a path: `http://127.0.0.1:8140`."""
+    routes: tuple[str, ...]
+
+
+def make_app(gate: Gate, listen: Listen) -> web.Application:
+    """Build the application. The caller opens and closes the gate."""
+    app = web.Application(middlewares=[guard], client_max_size=JSON_LIMIT)
+    app.on_response_prepare.append(add_headers)
+    app[GATE] = gate
+    app[REASONING] = listen.reasoning
+    app[RULES] = Rules(set(), frozenset(listen.allowed_origins), listen.key)
+    app[SLOTS] = Slots(listen.max_streams)
+    app[STREAMS] = set()
+    app[DRAINING] = asyncio.Event()
+    app[POLICIES] = {}
+    for row in endpoints():
+        route = app.router.add_route(row.method, row.path, row.handler)
+        if row.method == "GET":
+            app.router.add_route("HEAD", row.path, row.handler)
+        assert route.resource is not None
+        app[POLICIES][row.method, route.resource.canonical] = row.policy
+    return app
+
+
+@contextlib.asynccontextmanager
+async def listening(gate: Gate, listen: Listen) -> AsyncIterator[Running]:
+    """Serve `gate` until the context is left, then drain. Raises OSError when the port is taken."""
+    app = make_app(gate, listen)
+    runner = web.AppRunner(
+        app,
+        handle_signals=False,
+        access_log=None,
+        handler_cancellation=True,  # aiohttp would let a handler run on after its client left
+        keepalive_timeout=75,
+        shutdown_timeout=1,
+    )
+    await runner.setup()
+    assert runner.server is not None
+    connections = Connections(runner.server, listen.max_connections)
+    server, url = await _bind(connections, listen)
+    app[RULES].hosts.update(_hosts(listen, url))
+    try:
+        yield Running(url, tuple(sorted({f"{row.method} {row.path}" for row in endpoints()})))
+    finally:
+        server.close()
+        await _drain(app, listen.drain)
+        await runner.cleanup()
+
+
+async def run_until_signal(
+    gate: Gate, listen: Listen, on_start: Callable[[Running], Awaitable[None]]
+) -> None:
+    """Serve in the foreground until SIGINT or SIGTERM; a second signal does not wait for streams."""
+    stop = asyncio.Event()
+    task = asyncio.current_task()
+
+    def heard() -> None:
+        if stop.is_set() and task is not None:
+            task.cancel()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            loop.add_signal_handler(number, heard)
+    async with listening(gate, listen) as running:
+        await on_start(running)
+        await stop.wait()
+        log.info("service.stop")
+
+
+async def _bind(connections: Connections, listen: Listen) -> tuple[asyncio.Server, str]:
+    loop = asyncio.get_running_loop()
+    if listen.uds:
+        before = os.umask(0o177)  # the socket is the caller's alone from its first moment
+        try:
+            return await loop.create_unix_server(connections, listen.uds), f"unix:{listen.uds}"
+        finally:
+            os.umask(before)
+    server = await loop.create_server(connections, listen.host, listen.port, reuse_address=True)
+    port = server.sockets[0].getsockname()[1]
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return server, f"http://{host}:{port}"
+
+
+def _hosts(listen: Listen, url: str) -> set[str]:
+    """The Host headers that mean us: exact, with the port."""
+    if listen.uds:
+        return {"localhost", *listen.allowed_hosts}
+    port = url.rpartition(":")[2]
+    names = {"127.0.0.1", "localhost", "[::1]", url.removeprefix("http://").rpartition(":")[0]}
+    hosts = {f"{name}:{port}" for name in names} | (names if port == "80" else set())
+    for name in listen.allowed_hosts:
+        hosts |= {name.lower(), f"{name.lower()}:{port}"}
+    return hosts
+
+
+async def _drain(app: web.Application, seconds: float) -> None:
+    """No new requests; open answers may finish, then streams end with an error frame."""
+    app[DRAINING].set()
+    idle = app[SLOTS].idle
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(idle.wait(), seconds)
+    streams: set[Line] = app[STREAMS]
+    for line in tuple(streams):
+        line.end()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(idle.wait(), 1)
