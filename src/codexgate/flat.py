@@ -104,7 +104,9 @@ class Flat:
             case "arguments":
                 return ""
             case "output":
-                self._output[event.call_id] = shorten(self._output.get(event.call_id, "") + event.text)
+                said = self._output.get(event.call_id, "")
+                if said.count("\n") <= LINES_SHOWN:
+                    self._output[event.call_id] = said + event.text
                 return ""
             case "finished":
                 said = self._output.pop(event.call_id, "") + event.text

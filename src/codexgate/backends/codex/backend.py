@@ -51,11 +51,12 @@ class Codex:
         self._binary = find_binary(options.binary, self._environ)
         self._cwd = options.cwd or str(data_dir / "codex-cwd")
         self._host = host.read(codex_home(self._environ))
+        self._home = data_dir / "codex-home"
         self._authority = ask.Authority(
             cwd=self._cwd,
             sandbox=options.sandbox,
             plain=options.plain,
-            config=host.thread_config(self._host, options.use_host_config),
+            config=host.thread_config(self._cwd, options.use_host_config),
         )
         self._supervisor = Supervisor(self._start)
         self._leaving: set[asyncio.Task[None]] = set()
@@ -144,10 +145,18 @@ class Codex:
             raise GateError(
                 Fault("unavailable", "The Codex program was not found.", INSTALL, "codex_not_found")
             )
-        if not self._options.cwd:
-            await asyncio.to_thread(os.makedirs, self._cwd, 0o700, exist_ok=True)
-        arguments = host.arguments(self._host, self._options.use_host_config)
         environ = child_environ(self._environ, self._host.env_keys)
+        arguments: tuple[str, ...] = host.BOUNDED
+        try:
+            if not self._options.cwd:
+                await asyncio.to_thread(os.makedirs, self._cwd, 0o700, exist_ok=True)
+            if not self._options.use_host_config:
+                home = await asyncio.to_thread(host.private_home, self._host, self._home)
+                environ["CODEX_HOME"] = str(home)
+                arguments += host.ARGUMENTS
+        except OSError as error:
+            message = f"The folder for Codex cannot be made: {error.filename}: {error.strerror}."
+            raise GateError(Fault("unavailable", message, code="codex_no_home")) from error
         child = await Child.start(self._binary, arguments, environ, self._cwd, ask.answer)
         try:
             hello = await child.ask(wire.INITIALIZE, ask.initialize(__version__))

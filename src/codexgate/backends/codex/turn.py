@@ -50,7 +50,8 @@ class Turn:
             # An interrupt leaves running commands alone (openai/codex#42717).
             await self._try(wire.TERMINALS_CLEAN, ask.thread(self._thread))
         if self._thread:
-            await self._try(wire.THREAD_UNSUBSCRIBE, ask.thread(self._thread))
+            # An unsubscribed thread stays in the child's memory for ever, about 1 MB each.
+            await self._try(wire.THREAD_DELETE, ask.thread(self._thread))
         self._child.forget(self._thread)
 
     async def _try(self, method: str, params: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def plan(request: ChatRequest, authority: Authority) -> Plan:
 
 
 def thread(id: str) -> dict[str, Any]:
-    """What every request about one thread begins with; all there is to an unsubscribe."""
+    """What every request about one thread begins with; all there is to most of them."""
     return {"threadId": id}
 
 
@@ -114,7 +114,7 @@ def _thread(request: ChatRequest, authority: Authority) -> dict[str, Any]:
         "cwd": authority.cwd,
         "sandbox": authority.sandbox,
         "approvalPolicy": "never",
-        "ephemeral": True,
+        "ephemeral": False,  # an ephemeral thread cannot be deleted, and so is never freed
         "config": authority.config,
     }
     if authority.plain and system:
