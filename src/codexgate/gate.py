@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -29,13 +29,17 @@ PATIENCE = 1.0
 log = logging.getLogger(__name__)
 
 
+def _said(description: str) -> msgspec.Meta:
+    return msgspec.Meta(description=description)
+
+
 class Alias(msgspec.Struct, frozen=True, kw_only=True):
     """A model under another name, with settings of its own; the request's settings win."""
 
-    model: str
-    system: str = ""
-    effort: str = ""
-    options: dict[str, Any] = {}
+    model: Annotated[str, _said("The model that the name stands for.")]
+    system: Annotated[str, _said("System message put before the conversation.")] = ""
+    effort: Annotated[str, _said("Reasoning effort, unless the request has one.")] = ""
+    options: Annotated[dict[str, Any], _said("Options of the backend, such as `num_ctx`.")] = {}
 
 
 class Route(msgspec.Struct, frozen=True):

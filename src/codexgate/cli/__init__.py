@@ -1,0 +1,1 @@
+"""The terminal: one module a command, loaded only when that command runs."""

@@ -1,0 +1,176 @@
+"""The settings there are, and where they are looked for.
+
+The only module that knows every section. What a backend can be told stands beside the backend.
+It makes nothing: no folder, no file, no live object.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+import platformdirs
+
+from .backends.codex.options import CodexOptions
+from .backends.demo import DemoOptions
+from .backends.ollama import OllamaOptions, address
+from .config import FILE_VARIABLE, Foreign, Loaded, Secret, load
+from .errors import invalid
+from .gate import Alias
+from .logs import Level, LogFormat
+
+NAME = "codexgate"
+FILE = "codexgate.toml"
+
+
+def _said(description: str) -> msgspec.Meta:
+    return msgspec.Meta(description=description)
+
+
+def _data_dir() -> Path:
+    return platformdirs.user_data_path(NAME, appauthor=False)
+
+
+class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the gate listens and whom it lets in."""
+
+    host: Annotated[str, _said("Address to listen on; anything but loopback needs an API key.")] = "127.0.0.1"
+    port: Annotated[
+        int, msgspec.Meta(ge=0, le=65535, description="TCP port; 0 takes any free one and prints it.")
+    ] = 8140
+    api_key: Annotated[Secret, _said("The API key itself; a key file keeps it out of this file.")] = Secret()
+    api_key_file: Annotated[
+        Path | None, _said("File with the API key, mode 0600; else `api-key` in `data_dir` if it is there.")
+    ] = None
+    allowed_hosts: Annotated[
+        tuple[str, ...], _said("Further names under which the gate may be addressed (`Host` header).")
+    ] = ()
+    allowed_origins: Annotated[
+        tuple[str, ...], _said("Web pages that may call the gate, as `https://chat.example`.")
+    ] = ()
+    max_connections: Annotated[int, msgspec.Meta(ge=1, description="Connections open at once.")] = 256
+    max_streams: Annotated[int, msgspec.Meta(ge=1, description="Answers in progress at once.")] = 64
+    drain: Annotated[
+        float,
+        msgspec.Meta(ge=0, description="Time that answers in progress get when the gate stops (seconds)."),
+    ] = 10
+
+
+class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log looks like."""
+
+    format: Annotated[LogFormat, _said("One event a line, for people or for programs.")] = "text"
+    level: Annotated[Level, _said("The least severe events that are logged.")] = "info"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set."""
+
+    data_dir: Annotated[
+        Path, _said("Folder of everything the gate keeps; by default the user data folder of the system.")
+    ] = msgspec.field(default_factory=_data_dir)
+    default_model: Annotated[str, _said("Model of a request that names none; else the first one found.")] = ""
+    backends: Annotated[tuple[str, ...], _said("Backends to use; by default all that are found.")] = ()
+    server: ServerOptions = ServerOptions()
+    codex: CodexOptions = CodexOptions()
+    ollama: OllamaOptions = OllamaOptions()
+    demo: DemoOptions = DemoOptions()
+    log: LogOptions = LogOptions()
+    aliases: Annotated[
+        dict[str, str | Alias],
+        _said("A model under another name: its id, or a table with settings of its own."),
+    ] = {}
+
+    @property
+    def aliased(self) -> dict[str, Alias]:
+        """The aliases, the short ones written out."""
+        return {
+            name: Alias(model=alias) if isinstance(alias, str) else alias
+            for name, alias in self.aliases.items()
+        }
+
+
+def load_settings(
+    flags: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    config: Path | None = None,
+) -> Loaded[Settings]:
+    """Read the effective settings; `flags` are by key (`server.port`), `config` is `--config`.
+
+    Raises GateError (`invalid_request`, code `invalid_setting`) for whatever is wrong in any layer.
+    """
+    environ = os.environ if environ is None else environ
+    file = find_file(config, environ, cwd or Path.cwd())
+    return load(Settings, file=file, environ=environ, flags=flags, flag_names=FLAGS, foreign=FOREIGN)
+
+
+def find_file(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """The settings file: `--config`, `$CODEXGATE_CONFIG`, in `cwd`, or in the user's folder.
+
+    One that was named is returned whether it is there or not. Raises GateError for a file in
+    `cwd` that somebody else may have put there.
+    """
+    if config:
+        return config
+    if named := environ.get(FILE_VARIABLE, "").strip():
+        return Path(named).expanduser()
+    if (here := cwd / FILE).exists():
+        return _trusted(here)
+    home = platformdirs.user_config_path(NAME, appauthor=False) / FILE
+    return home if home.exists() else None
+
+
+def _trusted(file: Path) -> Path:
+    # A settings file names programs to run. In a folder like /tmp anybody could leave one for us,
+    # as with git's `safe.directory` (CVE-2022-24765).
+    if hasattr(os, "geteuid") and os.geteuid() != 0 and file.stat().st_uid not in (0, os.geteuid()):
+        advice = f"If you trust it, name it: --config {file}"
+        raise invalid(f"{file} belongs to another user.", code="invalid_setting", advice=advice)
+    return file
+
+
+# What others call our settings
+
+
+def _ollama_url(text: str) -> str | None:
+    url = address(text)
+    try:
+        split = urlsplit(url)
+        usable = split.scheme in ("http", "https") and split.hostname and split.port != 0
+    except ValueError:  # a port that is none
+        return None
+    return url if usable else None
+
+
+def _ip_address(text: str) -> str | None:
+    # Some shells and conda put the machine's or the compiler's name into HOST; listening there
+    # was nobody's wish.
+    try:
+        return text if text == "localhost" else str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+FOREIGN = {
+    "OLLAMA_HOST": Foreign("ollama.url", _ollama_url),
+    "CODEX_CWD": Foreign("codex.cwd"),
+    "JANGAR_MODELS": Foreign("codex.models"),
+    "JANGAR_DEFAULT_MODEL": Foreign("default_model"),
+    "HOST": Foreign("server.host", _ip_address),
+    "PORT": Foreign("server.port"),
+}
+"""Variables that people coming here already have set, below `CODEXGATE_*` in order."""
+
+FLAGS = {
+    "server.host": "--host",
+    "server.port": "--port",
+    "server.api_key_file": "--api-key-file",
+    "default_model": "--model",
+    "backends": "--backend",
+}
+"""Flags that are not spelled `--SECTION-KEY`."""

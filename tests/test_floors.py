@@ -1,0 +1,94 @@
+"""The floors hold: a module imports only from below. The contract itself is in pyproject.toml."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "codexgate"
+PURE = [
+    "fronts",
+    "dialects",
+    "errors.py",
+    "events.py",
+    "chat.py",
+    "records.py",
+    "order.py",
+    "fold.py",
+    "flat.py",
+    "jsonrpc.py",
+    "lines.py",
+    "sse.py",
+]
+CLOCKS = {"now", "utcnow", "today"}
+IMPURE = {
+    "asyncio",
+    "os",
+    "time",
+    "datetime",
+    "random",
+    "secrets",
+    "uuid",
+    "socket",
+    "pathlib",
+    "logging",
+    "aiohttp",
+}
+
+
+def modules(part: str) -> list[Path]:
+    path = SOURCE / part
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+@pytest.mark.parametrize("part", PURE)
+def test_values_and_translators_have_no_clock_ids_or_sockets(part: str) -> None:
+    for path in modules(part):
+        tree = ast.parse(path.read_text())
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in CLOCKS]
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), f"{path}:{node.lineno} waits"
+            names = []
+            if isinstance(node, ast.Import):
+                names = [name.name for name in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            assert not {name.split(".")[0] for name in names} & IMPURE, f"{path}: {names}"
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        str(path)
+        for path in sorted(SOURCE.rglob("*.py"))
+        if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent
+
+
+UPWARD = {
+    "events.py": "from .gate import Gate",
+    "fronts/openai_chat.py": "from ..backends.demo import Demo",
+    "gate.py": "from .backends.demo import Demo",
+    "dialects/codex/ask.py": "from ...fronts import openai_chat",
+    "server/guard.py": "from .app import make_app",
+    "backends/demo/backend.py": "from ..codex import Codex",
+    "fronts/openai_models.py": "from . import openai_chat",
+}
+
+
+@pytest.mark.parametrize(("module", "line"), UPWARD.items(), ids=UPWARD.keys())
+def test_an_upward_import_breaks_the_contract(module: str, line: str, tmp_path: Path) -> None:
+    root = SOURCE.parent.parent
+    shutil.copytree(SOURCE, tmp_path / "codexgate", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    path = tmp_path / "codexgate" / module
+    path.write_text(f"{path.read_text()}\n{line}\n")
+    check = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "BROKEN" in done.stdout
