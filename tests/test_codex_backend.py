@@ -130,7 +130,7 @@ def test_a_plan(tmp_path: Path) -> None:
 def test_a_file_change_where_the_operator_allows_it(tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
-    events = turn(tmp_path, "SC:patch", cwd=str(folder), sandbox="workspace-write")
+    events = turn(tmp_path, "SC:patch", cwd=folder, sandbox="workspace-write")
     changes = [event for event in events if isinstance(event, FileChange)]
     assert changes == [FileChange(str(folder / "hello.txt"), "hello\nworld\n", "add")]
     assert (folder / "hello.txt").read_text() == "hello\nworld\n"

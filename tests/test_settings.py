@@ -13,7 +13,7 @@ from codexgate.cli import main
 from codexgate.config import MASK, describe
 from codexgate.errors import GateError
 from codexgate.gate import Alias
-from codexgate.settings import FLAGS, FOREIGN, Settings, find_file, load_settings
+from codexgate.settings import AUTHORITY, FLAGS, FOREIGN, Settings, find_file, load_settings
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -82,6 +82,19 @@ def test_a_file_that_somebody_else_left_in_the_folder_is_refused(
     with pytest.raises(GateError, match=r"belongs to another user. If you trust it, name it: --config"):
         load_settings()
     assert load_settings(config=file).settings == Settings()
+
+
+@pytest.mark.parametrize("key", AUTHORITY)
+def test_a_file_of_the_folder_one_is_in_decides_nothing_about_what_may_run(home: Path, key: str) -> None:
+    """A cloned repository may bring one; naming it is a decision, being there is not."""
+    section, _, name = key.rpartition(".")
+    value = {"codex.use_host_config": "true", "codex.sandbox": '"workspace-write"'}.get(key, '"/tmp/x"')
+    text = f"[{section}]\n{name} = {value}\n" if section else f"{name} = {value}\n"
+    file = home / "work" / "codexgate.toml"
+    file.write_text(text)
+    with pytest.raises(GateError, match="not taken from the folder"):
+        load_settings(environ={})
+    assert load_settings(environ={}, config=file).sources[key].startswith("file ")
 
 
 def test_nothing_is_made_by_looking(home: Path) -> None:

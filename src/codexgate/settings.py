@@ -105,8 +105,12 @@ def load_settings(
     Raises GateError (`invalid_request`, code `invalid_setting`) for whatever is wrong in any layer.
     """
     environ = os.environ if environ is None else environ
-    file = find_file(config, environ, cwd or Path.cwd())
-    return load(Settings, file=file, environ=environ, flags=flags, flag_names=FLAGS, foreign=FOREIGN)
+    here = cwd or Path.cwd()
+    file = find_file(config, environ, here)
+    loaded = load(Settings, file=file, environ=environ, flags=flags, flag_names=FLAGS, foreign=FOREIGN)
+    if file == here / FILE and file != config:
+        _keep_authority(loaded, file)
+    return loaded
 
 
 def find_file(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -132,6 +136,22 @@ def _trusted(file: Path) -> Path:
         advice = f"If you trust it, name it: --config {file}"
         raise invalid(f"{file} belongs to another user.", code="invalid_setting", advice=advice)
     return file
+
+
+def _keep_authority(loaded: Loaded[Settings], file: Path) -> None:
+    # A cloned repository may bring a settings file of its own, and it is the user's by owner.
+    # Being in its folder is not yet a wish that it decides what may run.
+    for key in AUTHORITY:
+        if (source := loaded.sources[key]).startswith("file "):
+            message = (
+                f"{source.removeprefix('file ')}: {key} is not taken from the folder one happens to be in."
+            )
+            advice = f"Name the file if you trust it: --config {file}"
+            raise invalid(message, key, "invalid_setting", advice)
+
+
+AUTHORITY = ("codex.binary", "codex.sandbox", "codex.use_host_config", "server.host", "data_dir")
+"""Settings that decide what may run and who may come in."""
 
 
 # What others call our settings

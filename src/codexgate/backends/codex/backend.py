@@ -49,7 +49,7 @@ class Codex:
         self._options = options
         self._environ = dict(os.environ if environ is None else environ)
         self._binary = find_binary(options.binary, self._environ)
-        self._cwd = options.cwd or str(data_dir / "codex-cwd")
+        self._cwd = str(options.cwd or data_dir / "codex-cwd")
         self._host = host.read(codex_home(self._environ))
         self._home = data_dir / "codex-home"
         self._authority = ask.Authority(

@@ -1,5 +1,6 @@
 """Settings of the Codex backend."""
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -15,8 +16,8 @@ class CodexOptions(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(description="The `codex` program; empty: the packaged one, else the one on `PATH`."),
     ] = ""
     cwd: Annotated[
-        str, msgspec.Meta(description="Folder that Codex works in; empty: an empty private one.")
-    ] = ""
+        Path | None, msgspec.Meta(description="Folder that Codex works in; by default an empty private one.")
+    ] = None
     sandbox: Annotated[
         Sandbox,
         msgspec.Meta(
