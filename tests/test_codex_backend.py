@@ -16,11 +16,6 @@ import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.servers import responses
-from tests.servers.codex_home import MODEL, make_codex_home
-from tests.servers.gateway import serving
-from tests.servers.responses import Hold, ScriptedResponses
-from tests.support import run
 
 from codexgate.backends.codex import Codex, CodexOptions, host
 from codexgate.backends.codex.child import Child
@@ -43,6 +38,11 @@ from codexgate.events import (
 )
 from codexgate.fold import fold
 from codexgate.gate import Gate
+from tests.servers import responses
+from tests.servers.codex_home import MODEL, make_codex_home
+from tests.servers.gateway import serving
+from tests.servers.responses import Hold, ScriptedResponses
+from tests.support import run
 
 SOON = 1.0
 """Seconds in which a client's leaving must have stopped the model."""
@@ -529,7 +529,7 @@ def test_the_hosts_configuration_runs_nothing_and_allows_nothing(
         wire.MODEL_LIST,
         wire.THREAD_START,
         wire.THREAD_INJECT,
-        wire.THREAD_DELETE,
+        wire.THREAD_UNSUBSCRIBE,
         wire.TURN_START,
     }
 
@@ -553,6 +553,44 @@ def test_by_default_a_turn_can_neither_write_nor_reach_the_network(tmp_path: Pat
     assert wrote.count("Read-only file system") == 2
     assert "Operation not permitted" in connected
     assert not (tmp_path / "written").exists()
+
+
+def test_commands_do_not_see_the_providers_keys(tmp_path: Path) -> None:
+    async def scenario() -> str:
+        async with ScriptedResponses() as provider:
+            home = make_codex_home(tmp_path / "home", provider.url, env_key="PROVIDER_KEY")
+            environ = {
+                **os.environ,
+                "CODEX_HOME": str(home),
+                "PROVIDER_KEY": "sk-canary",
+                "CODEXGATE_SERVER_API_KEY": "cg-canary",
+            }
+            codex = Codex(CodexOptions(), tmp_path / "data", environ)
+            gate = Gate([codex], strict=True)
+            await answer(
+                Bench(codex, gate, provider, home), "SC:run env; cat /proc/*/environ 2>&1 | tr '\\0' ' '"
+            )
+            await gate.aclose()
+            assert provider.headers[0]["authorization"] == "Bearer sk-canary"
+            return told(provider)
+
+    assert "PATH=" in (seen := run(scenario()))
+    assert "canary" not in seen
+
+
+def test_threads_are_freed(tmp_path: Path) -> None:
+    """An abandoned thread costs the child a megabyte, and some hundreds of them its file descriptors."""
+
+    async def scenario() -> list[str]:
+        async with bench(tmp_path) as codex:
+            for _ in range(3):
+                await answer(codex, "SC:plain")
+            child = await codex.codex._supervisor.child()
+            while threads := msgspec.json.decode(await child.ask("thread/loaded/list", {}))["data"]:
+                await asyncio.sleep(0.01)
+            return list(threads)
+
+    assert run(scenario()) == []
 
 
 TOML = st.recursive(

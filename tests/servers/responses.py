@@ -14,11 +14,11 @@ By hand: `python -m tests.servers.responses --port 8150`.
 
 import argparse
 import asyncio
-import dataclasses
+import contextlib
 import itertools
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -46,6 +46,8 @@ class Part:
 
     deltas: str | Sequence[str]
     phase: str | None = None
+    id: str = ""
+    pause: float = 0
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,9 @@ class End:
     """The stream ends properly, but without `response.completed`."""
 
 
-Item = Text | Part | Close | Reason | Call | Command | Search | Raw
-Control = Usage | NoUsage | Hold | Pause | Refuse | Hang | Fail | Incomplete | Cut | End
-Step = Item | Control
+Whole = Reason | Call | Command | Search | Raw
+Ending = Refuse | Hang | Fail | Incomplete | Cut | End
+Step = Text | Part | Close | Whole | Usage | NoUsage | Hold | Pause | Ending
 Answer = Sequence[Step]
 Answers = Sequence[Answer]
 Scene = Callable[[Body, str], Answers]
@@ -306,19 +308,19 @@ class _Stream:
             case Fail() | Incomplete() | Cut() | End() | Refuse() | Hang():
                 await self._end(step)
                 return True
-            case Text(deltas=deltas, phase=phase):
-                await self._write(deltas, phase, step.id, step.pause)
+            case Text():
+                await self._write(step)
                 await self._close()
-            case Part(deltas=deltas, phase=phase):
-                await self._write(deltas, phase)
+            case Part():
+                await self._write(step)
             case Close():
                 await self._close()
-            case _:
+            case Reason() | Call() | Command() | Search() | Raw():
                 for event in self._events(step):
                     await self._send(event)
         return False
 
-    async def _end(self, step: Step) -> None:
+    async def _end(self, step: Ending) -> None:
         response: Body = {"id": self._response_id}
         match step:
             case Fail(code=code, message=message):
@@ -328,21 +330,21 @@ class _Stream:
                 response |= {"status": "incomplete", "incomplete_details": {"reason": reason}}
                 await self._send({"type": "response.incomplete", "response": response})
             case Cut():
-                await asyncio.sleep(0)
                 if self._request.transport is not None:
-                    self._request.transport.close()  # chunked coding is left unfinished
+                    self._request.transport.close()  # the chunked coding is left unfinished
             case Refuse() | Hang():
                 raise TypeError(f"{step} must be the first step")
-            case _:
+            case End():
                 pass
 
-    async def _write(self, deltas: str | Sequence[str], phase: str | None, id: str = "", pause: float = 0) -> None:
+    async def _write(self, step: Text | Part) -> None:
         """Open a message if none is open, and stream into it."""
         if not self._message:
-            self._message = {"id": id or f"msg_{next(self._ids)}", "phase": phase, "text": ""}
+            id = step.id or f"msg_{next(self._ids)}"
+            self._message = {"id": id, "phase": step.phase, "text": ""}
             await self._send(self._added(_message(self._message, done=False)))
-        for delta in [deltas] if isinstance(deltas, str) else deltas:
-            await asyncio.sleep(pause)
+        for delta in [step.deltas] if isinstance(step.deltas, str) else step.deltas:
+            await asyncio.sleep(step.pause)
             self._message["text"] += delta
             where = {"item_id": self._message["id"], "output_index": self._outputs, "content_index": 0}
             await self._send({"type": "response.output_text.delta", **where, "delta": delta})
@@ -351,7 +353,7 @@ class _Stream:
         await self._send(self._done(_message(self._message, done=True)))
         self._message = {}
 
-    def _events(self, step: Step) -> Iterable[Body]:
+    def _events(self, step: Whole) -> Iterable[Body]:
         match step:
             case Reason():
                 yield from self._reason(step)
@@ -499,7 +501,8 @@ def _of_type(schema: Body, root: Body) -> Any:
         return {name: conforming(inner, root) for name, inner in schema.get("properties", {}).items()}
     if kind == "array":
         return [conforming(schema.get("items", {}), root) for _ in range(schema.get("minItems", 1))]
-    return {"integer": schema.get("minimum", 1), "number": 1.5, "boolean": True, "null": None}.get(kind, "text")
+    plain = {"integer": schema.get("minimum", 1), "number": 1.5, "boolean": True, "null": None}
+    return plain.get(kind, "text")
 
 
 def _schema(body: Body, rest: str) -> Answers:
@@ -514,6 +517,7 @@ def _plan(*states: str) -> Call:
 
 PATCH = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: hello.txt\n+hello\n+world\n*** End Patch\nEOF"
 _FINAL = Text(["Command ", "done."], "final_answer")
+_REASON = Reason([["**Think", "ing**\n\nfirst"], ["second"]], ["raw ", "thought"])
 
 
 def _always(*answers: Answer) -> Scene:
@@ -529,7 +533,7 @@ SCENES: Mapping[str, Scene] = {
     "echo": lambda body, rest: [[Text(rest or "empty")]],
     "repeat": _always([Text(["ha", "ha"])]),
     "twomsg": _always([Text("first message", "commentary"), Text("second message", "final_answer")]),
-    "reason": _always([Reason([["**Think", "ing**\n\nfirst"], ["second"]], ["raw ", "thought"]), Text("Thought.")]),
+    "reason": _always([_REASON, Text("Thought.")]),
     "command": _always([Text("I look.", "commentary"), Command("echo one; echo two")], [_FINAL]),
     "run": lambda body, rest: [[Command(rest)], [_FINAL]],
     "escalate": lambda body, rest: [[Command(rest or "echo out", escalate="it must")], [_FINAL]],
@@ -565,12 +569,8 @@ def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(description="A scripted Responses provider on loopback.")
     parser.add_argument("--port", type=int, default=8150)
-    with_port = parser.parse_args()
-    served: Awaitable[None] = _serve(with_port.port)
-    try:
-        asyncio.run(served)  # type: ignore[arg-type]
-    except KeyboardInterrupt:
-        pass
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(parser.parse_args().port))
 
 
 if __name__ == "__main__":

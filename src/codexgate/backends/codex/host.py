@@ -28,13 +28,16 @@ ARGUMENTS = tuple(
         "project_doc_max_bytes=0",
         "skills.include_instructions=false",
         "skills.bundled.enabled=false",
+        "shell_environment_policy.inherit=core",
     )
     for part in ("-c", setting)
 )
-"""What a private home alone does not stop: defaults, and what lies in the folder it works in."""
+"""What a private home alone does not stop: defaults, what lies in the folder it works in, and the
+child's own environment, in which commands would otherwise read the providers' keys."""
 
-BOUNDED = ("-c", "features.unbounded_connection_retries=false")
-"""A model server that is down is an error, not something to wait for for ever."""
+BOUNDED = ("-c", "features.unbounded_connection_retries=false", "-c", "thread_unload_delay_secs=0")
+"""A model server that is down is an error, not something to wait for for ever; and a thread that
+was unsubscribed from is freed at once, where by default it stays, about 1 MB each."""
 
 RETRIES = {"request_max_retries": 1, "stream_max_retries": 1}
 """Of each provider, unless the user has set them: by default a 500 costs 30 requests and 25 s."""

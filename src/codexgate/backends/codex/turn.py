@@ -30,7 +30,7 @@ class Turn:
         self._child = child
         self._plan = plan
         self._thread = ""
-        self._turn = ""
+        self._started = False
         self._left = False
         self._begun = asyncio.create_task(self._begin())
 
@@ -45,13 +45,12 @@ class Turn:
         await asyncio.wait({self._begun})
         if self._begun.exception() is not None:
             log.debug("codex.unbegun", extra={"fields": {"reason": str(self._begun.exception())}})
-        if self._turn and not ended:
-            await self._try(wire.TURN_INTERRUPT, ask.interrupt(self._thread, self._turn))
+        if self._started and not ended:
+            await self._try(wire.TURN_INTERRUPT, ask.interrupt(self._thread))
             # An interrupt leaves running commands alone (openai/codex#42717).
             await self._try(wire.TERMINALS_CLEAN, ask.thread(self._thread))
         if self._thread:
-            # An unsubscribed thread stays in the child's memory for ever, about 1 MB each.
-            await self._try(wire.THREAD_DELETE, ask.thread(self._thread))
+            await self._try(wire.THREAD_UNSUBSCRIBE, ask.thread(self._thread))
         self._child.forget(self._thread)
 
     async def _try(self, method: str, params: dict[str, Any]) -> None:
@@ -66,6 +65,6 @@ class Turn:
             params = ask.thread(self._thread) | {"items": self._plan.history}
             await self._child.ask(wire.THREAD_INJECT, params)
         if not self._left:
-            turn = await self._child.ask(wire.TURN_START, ask.thread(self._thread) | self._plan.turn)
-            self._turn = msgspec.json.decode(turn, type=wire.TurnParams).turn.id
+            await self._child.ask(wire.TURN_START, ask.thread(self._thread) | self._plan.turn)
+            self._started = True
         return inbox

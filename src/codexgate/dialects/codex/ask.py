@@ -77,9 +77,13 @@ def thread(id: str) -> dict[str, Any]:
     return {"threadId": id}
 
 
-def interrupt(thread: str, turn: str) -> dict[str, Any]:
-    """Of turn/interrupt."""
-    return {"threadId": thread, "turnId": turn}
+def interrupt(thread: str) -> dict[str, Any]:
+    """Of turn/interrupt.
+
+    An empty turn id means whatever runs. With the real one, an interrupt right after the answer
+    to turn/start is refused ("no active turn to interrupt"), and the turn runs on.
+    """
+    return {"threadId": thread, "turnId": ""}
 
 
 def answer(method: str) -> dict[str, Any] | None:
@@ -114,7 +118,7 @@ def _thread(request: ChatRequest, authority: Authority) -> dict[str, Any]:
         "cwd": authority.cwd,
         "sandbox": authority.sandbox,
         "approvalPolicy": "never",
-        "ephemeral": False,  # an ephemeral thread cannot be deleted, and so is never freed
+        "ephemeral": True,
         "config": authority.config,
     }
     if authority.plain and system:

@@ -89,6 +89,7 @@ class Decoder:
             wire.ERROR: self._failing,
             wire.WARNING: self._warning,
             wire.MODEL_REROUTED: self._rerouted,
+            wire.TURN_STARTED: self._turn_started,
             wire.TURN_COMPLETED: self._turn_completed,
         }
 
@@ -252,6 +253,11 @@ class Decoder:
         read = msgspec.json.decode(params, type=wire.Rerouted)
         return [Notice("model_rerouted", f"{read.to_model} answers instead of {read.from_model}.")]
 
+    def _turn_started(self, _: msgspec.Raw) -> list[Event]:
+        if self._usage is not None:  # a resume tells the thread's totals once more
+            self._usage = (self._usage[1], self._usage[1])
+        return []
+
     def _turn_completed(self, params: msgspec.Raw) -> list[Event]:
         turn = msgspec.json.decode(params, type=wire.TurnParams).turn
         self.over = True
@@ -263,7 +269,7 @@ class Decoder:
 
     def _end(self, end: Done | Failed) -> list[Event]:
         self._ended = True
-        if self._usage is None:
+        if self._usage is None or self._usage[0] == self._usage[1]:
             return [end]
         spent = _minus(self._usage[1], self._usage[0])
         usage = Usage(

@@ -16,7 +16,7 @@ ACCOUNT_READ = "account/read"
 MODEL_LIST = "model/list"
 THREAD_START = "thread/start"
 THREAD_INJECT = "thread/inject_items"
-THREAD_DELETE = "thread/delete"
+THREAD_UNSUBSCRIBE = "thread/unsubscribe"
 TERMINALS_CLEAN = "thread/backgroundTerminals/clean"
 TURN_START = "turn/start"
 TURN_INTERRUPT = "turn/interrupt"
@@ -35,6 +35,7 @@ RATE_LIMITS = "account/rateLimits/updated"
 ERROR = "error"
 WARNING = "warning"
 MODEL_REROUTED = "model/rerouted"
+TURN_STARTED = "turn/started"
 TURN_COMPLETED = "turn/completed"
 
 IGNORED = (
@@ -51,7 +52,6 @@ IGNORED = (
     "thread/started",
     "thread/status/changed",
     "turn/diff/updated",
-    "turn/started",
 )
 """Notifications that mean nothing to a chat; the others that we do not know are counted."""
 

@@ -1,0 +1,44 @@
+"""docs/http.md is held against the code: every route and every error code, and none that is not there."""
+
+import ast
+import re
+from pathlib import Path
+
+from codexgate.server.routes import endpoints
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "http.md").read_text("utf-8")
+
+
+def section(title: str) -> str:
+    return PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_every_route_is_documented_and_no_other() -> None:
+    documented = set(re.findall(r"`((?:GET|POST|DELETE) /\S+)`", section("Routes")))
+    assert documented == {f"{row.method} {row.path.replace(':.+', '')}" for row in endpoints()}
+
+
+def codes() -> set[str]:
+    """Every constant that is given to `Fault` or `invalid` as their code."""
+    places = {"Fault": 3, "invalid": 2}
+    found: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not (
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in places
+            ):
+                continue
+            given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+            given += node.args[places[node.func.id] :][:1]
+            found |= {
+                code.value for code in given if isinstance(code, ast.Constant) and isinstance(code.value, str)
+            }
+    return found - {""}
+
+
+def test_every_error_code_is_documented_and_no_other() -> None:
+    documented = set(re.findall(r"^\| `(\w+)` \|", section("Errors"), re.MULTILINE))
+    made_elsewhere = {"overloaded", "context_length_exceeded"}
+    assert codes() - documented == set()
+    assert documented - codes() <= made_elsewhere
