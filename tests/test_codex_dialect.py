@@ -46,7 +46,7 @@ def turns(name: str) -> Iterator[tuple[list[Event], Decoder]]:
         thread = told.get("params", {}).get("threadId", "")
         read = decoders[thread].feed(told["method"], msgspec.Raw(json.dumps(told.get("params", {})).encode()))
         events[thread] += read
-        if events[thread] and isinstance(events[thread][-1], Done | Failed):
+        if told["method"] == wire.TURN_COMPLETED:
             yield events.pop(thread), decoders.pop(thread)
 
 
