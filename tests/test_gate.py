@@ -165,7 +165,7 @@ class Raising(Scripted):
 def outcome(backend: Scripted) -> list[Event]:
     async def scenario() -> list[Event]:
         gate = Gate([backend], strict=True)
-        async with aclosing(gate.stream(await gate.route(ChatRequest("model", HELLO)))) as batches:
+        async with aclosing(gate.stream(await gate.route(ChatRequest("scripted", HELLO)))) as batches:
             return [event async for batch in batches for event in batch]
 
     return run(scenario())

@@ -17,7 +17,7 @@ from codexgate.server import connection, guard
 from codexgate.server.app import Listen
 
 CHAT = "/v1/chat/completions"
-GOOD = b'{"model":"model","messages":[{"role":"user","content":"hi"}]}'
+GOOD = b'{"model":"scripted","messages":[{"role":"user","content":"hi"}]}'
 JSON = {"Content-Type": "application/json"}
 KEY = "cg-secret-\u00e9"
 
@@ -229,7 +229,7 @@ def malformed(count: int) -> list[bytes]:
                 ["messages", "tools", "stop", "n", "response_format", "stream_options", "max_tokens"]
             )
             bodies.append(
-                msgspec.json.encode({"model": "model", "messages": [], field: chance.choice(nonsense)})
+                msgspec.json.encode({"model": "scripted", "messages": [], field: chance.choice(nonsense)})
             )
         else:
             bodies.append(chance.randbytes(chance.randint(1, 60)))

@@ -21,7 +21,7 @@ SOON = 1.0
 
 
 def body(stream: bool, **fields: Any) -> bytes:
-    asked = {"model": "model", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **fields}
+    asked = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **fields}
     return msgspec.json.encode(asked)
 
 

@@ -106,24 +106,26 @@ class Gate:
     async def stream(self, route: Route) -> AsyncGenerator[list[Event]]:
         """Run `route`. Closing the generator stops the work upstream."""
         order = Order()
+        ended = False
         try:
             async with aclosing(route.backend.stream(route.request)) as batches:
-                async for batch in batches:
+                async for batch in batches:  # to its end, so that the backend can put things away
+                    if ended:
+                        continue
                     if self._strict:
                         for event in batch:
                             order.feed(event)
+                    ended = isinstance(batch[-1], Done | Failed)
                     yield batch
-                    if isinstance(batch[-1], Done | Failed):
-                        return
-            fault = Fault(
-                "upstream", f"{route.backend.name} stopped in the middle of its answer.", retryable=True
-            )
+            message = f"{route.backend.name} stopped in the middle of its answer."
+            fault = Fault("upstream", message, retryable=True)
         except GateError as error:
             fault = error.fault
         except Exception:
             log.exception("backend.crash", extra={"fields": {"backend": route.backend.name}})
             fault = Fault("internal", "codexgate failed while it was answering.", "The log has the details.")
-        yield [Failed(fault)]
+        if not ended:
+            yield [Failed(fault)]
 
     async def aclose(self) -> None:
         """Close every backend."""

@@ -8,23 +8,33 @@ from codexgate.errors import Fault, GateError
 from codexgate.events import Event
 from codexgate.records import Health, Model, Progress
 
-Step = list[Event] | asyncio.Event
-"""Events of one read, or something to wait for."""
+Step = Event | Sequence[Event] | asyncio.Event
+"""An event, the events of one read, or something to wait for."""
 
 
 class Scripted:
-    """The model `scripted`; every answer goes through `steps`."""
+    """The model `scripted`; every answer goes through `steps`. Tells when it was left early."""
 
-    name = "scripted"
-    honours = frozenset({"max_tokens"})
-
-    def __init__(self, *steps: Step, models: Sequence[Model] | None = None) -> None:
-        self.steps = steps
+    def __init__(
+        self,
+        *steps: Step,
+        name: str = "scripted",
+        models: Sequence[Model] | None = None,
+        honours: Sequence[str] = ("max_tokens",),
+    ) -> None:
+        self.name = name
+        self.honours = frozenset(honours)
+        self.steps = list(steps)
         self.requests: list[ChatRequest] = []
+        self.open = 0
+        """Answers in progress."""
         self.closed = 0
         """Answers that were ended, well or not."""
+        self.begun = asyncio.Event()
+        self.left = asyncio.Event()
+        """Set when an answer was closed before its last step."""
         self.health = Health("ready", "in memory")
-        chat = Model(id="scripted", backend=self.name, abilities=frozenset({"chat"}))
+        chat = Model(id="scripted", backend=name, abilities=frozenset({"chat"}))
         self._models = tuple(models) if models is not None else (chat,)
 
     async def models(self) -> tuple[Model, ...]:
@@ -34,14 +44,21 @@ class Scripted:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[list[Event]]:
         self.requests.append(request)
+        self.open += 1
+        self.begun.set()
+        finished = False
         try:
             for step in self.steps:
                 if isinstance(step, asyncio.Event):
                     await step.wait()
                 else:
-                    yield step
+                    finished = step is self.steps[-1]
+                    yield list(step) if isinstance(step, Sequence) else [step]
         finally:
+            self.open -= 1
             self.closed += 1
+            if not finished:
+                self.left.set()
 
     async def probe(self) -> Health:
         return self.health
