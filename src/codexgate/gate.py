@@ -23,6 +23,8 @@ from .records import Health, Model
 
 FRESH = 5.0
 """Seconds for which a backend's list of models is believed."""
+RETRY = 1.0
+"""Seconds until a backend that was down is asked again."""
 PATIENCE = 1.0
 """Seconds that a listing waits for a backend that does not answer."""
 
@@ -201,7 +203,7 @@ class _Shelf:
 
     def refresh_soon(self) -> None:
         """Look again in the background unless the list is fresh."""
-        if self._looking is None and time.monotonic() - self._looked > FRESH:
+        if self._looking is None and time.monotonic() - self._looked > (RETRY if self.fault else FRESH):
             self._looking = asyncio.create_task(self._refresh())
 
     async def aclose(self) -> None:
