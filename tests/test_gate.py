@@ -5,14 +5,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
-from tests.servers.scripted import Scripted
-from tests.support import run
 
 from codexgate.chat import ChatRequest, Message, Sampling, Text
 from codexgate.errors import Fault, GateError
 from codexgate.events import Done, Event, Failed, TextDelta
 from codexgate.gate import Alias, Gate, Route
 from codexgate.records import Ability, Model
+from tests.servers.scripted import Scripted
+from tests.support import run
 
 CHAT: frozenset[Ability] = frozenset({"chat"})
 HELLO = (Message("user", (Text("hi"),)),)
@@ -102,7 +102,7 @@ def test_a_backend_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_backend_that_comes_back_appears(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codexgate.gate.FRESH", 0)
+    monkeypatch.setattr("codexgate.gate.RETRY", 0)
 
     class Flaky(Scripted):
         up = False

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping
 import aiohttp
 import msgspec
 import pytest
-from tests.servers.gateway import client, serving
-from tests.servers.scripted import Scripted
-from tests.support import run
 
 from codexgate.errors import Fault
 from codexgate.events import Done, Failed, TextDelta
 from codexgate.server import connection, guard
 from codexgate.server.app import Listen
+from tests.servers.gateway import client, serving
+from tests.servers.scripted import Scripted
+from tests.support import run
 
 CHAT = "/v1/chat/completions"
 GOOD = b'{"model":"scripted","messages":[{"role":"user","content":"hi"}]}'

@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.servers.gateway import client, serving
-from tests.servers.scripted import Scripted
-from tests.support import run
 
 from codexgate.errors import Fault
 from codexgate.events import Done, Event, Failed, Notice, TextDelta, Usage
 from codexgate.server import reply
 from codexgate.server.app import Listen
+from tests.servers.gateway import client, serving
+from tests.servers.scripted import Scripted
+from tests.support import run
 
 CHAT = "/v1/chat/completions"
 JSON = {"Content-Type": "application/json"}

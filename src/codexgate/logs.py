@@ -27,6 +27,8 @@ def configure(form: LogFormat = "text", level: Level = "info") -> None:
 
 def escape(text: str) -> str:
     """`text` with everything that a terminal could act on written out, as in `repr`."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
@@ -52,7 +54,10 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={_quoted(value)}" for name, value in _fields(record).items())
         line = f"{_time(record)} {record.levelname.lower():7} {escape(record.getMessage())}{fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        trace = self.formatException(record.exc_info).split("\n")  # it may quote what a model said
+        return "\n".join([line, *map(escape, trace)])
 
 
 def _quoted(value: object) -> str:

@@ -261,6 +261,11 @@ async def _json_body(request: web.Request, limit: int) -> bytes:
     too_large = GateError(Fault("too_large", f"The body is larger than {limit} bytes."))
     if (request.content_length or 0) > limit:
         raise too_large
+    if request.content.is_eof():  # it came with the head, as most do
+        body = request.content.read_nowait()
+        if len(body) > limit:
+            raise too_large
+        return body
     parts: list[bytes] = []
     size = 0
     try:

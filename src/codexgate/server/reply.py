@@ -14,7 +14,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from ..errors import Fault
-from ..events import Event, Failed, Notice, Usage
+from ..events import Done, Event, Failed, Notice, Usage
 from ..fold import Fold, Reply
 from ..sse import HEADERS, KEEPALIVE
 from .guard import TRACE, Trace, refuse
@@ -29,28 +29,35 @@ STALL = 30.0
 DRAINED = Fault("unavailable", "codexgate is shutting down.", "Send the request again.", "draining", "", True)
 
 Batches = AsyncGenerator[list[Event]]
+Encode = Callable[[list[Event]], bytes]
+"""What a front makes of the events of one read."""
 
 
 async def stream(
-    request: web.Request, batches: Batches, encode: Callable[[Event], bytes], headers: dict[str, str]
+    request: web.Request, batches: Batches, encode: Encode, headers: dict[str, str]
 ) -> web.StreamResponse:
-    """Answer with a stream, or with an error status if the first event is `Failed`."""
-    trace = request[TRACE]
-    async with aclosing(batches):
-        first = asyncio.ensure_future(_first(batches))
-        try:
-            await asyncio.wait({first}, timeout=QUIET)
-            if first.done() and (fault := _refusal(first.result())) is not None:
+    """Answer with a stream, or with an error status if it fails before anything of it is there."""
+    line = Line(request, headers)
+    streams = request.app[STREAMS]
+    streams.add(line)
+    try:
+        async with aclosing(batches):
+            begun = await _first(batches)
+            request[TRACE].upstream = time.monotonic() - request[TRACE].began
+            if not line.response.prepared and (fault := _refusal(begun)) is not None:
                 return refuse(request, fault)
-            trace.upstream = time.monotonic() - trace.began
-            response = web.StreamResponse(headers={**HEADERS, **headers})
-            await response.prepare(request)
-            await _pump(request, Line(request, response), first, batches, encode)
-            return response
-        finally:
-            if not first.done():
-                first.cancel()
-                await asyncio.wait({first})
+            await line.send(begun, encode)
+            async for batch in batches:
+                await line.send(batch, encode)
+    except asyncio.CancelledError:
+        if not line.ended:  # the client left
+            raise
+        _this_task().uncancel()
+        await line.send([Failed(DRAINED)], encode)
+    finally:
+        line.close()
+        streams.discard(line)
+    return line.response
 
 
 async def whole(request: web.Request, batches: Batches, flatten: Callable[[Event], list[Event]]) -> Reply:
@@ -67,72 +74,65 @@ async def whole(request: web.Request, batches: Batches, flatten: Callable[[Event
     return folding.reply()
 
 
-async def _pump(
-    request: web.Request,
-    line: "Line",
-    first: asyncio.Future[list[Event]],
-    batches: Batches,
-    encode: Callable[[Event], bytes],
-) -> None:
-    streams = request.app[STREAMS]
-    streams.add(line)
-    watch = asyncio.create_task(line.watch())
-    try:
-        if not first.done():
-            await line.write(KEEPALIVE)
-        batch = await first
-        while batch:
-            _note(request[TRACE], batch)
-            await line.write(b"".join([encode(event) for event in batch]))
-            batch = await _next(batches)
-    except asyncio.CancelledError:
-        if not line.ended:  # the client left
-            raise
-        _this_task().uncancel()
-        request[TRACE].fault = DRAINED
-        await line.write(encode(Failed(DRAINED)))
-    finally:
-        watch.cancel()
-        streams.discard(line)
-
-
 class Line:
-    """One open stream: when it was last written to, and whether it was told to end."""
+    """One stream on its way out: opened by the first thing to say, kept alive while there is none.
 
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
-        self._response = response
-        self._transport = request.transport
-        self._task = _this_task()
-        self._last = time.monotonic()
-        self._writing = False
+    A timer, not a task, looks after it: most answers are over before it ever runs.
+    """
+
+    def __init__(self, request: web.Request, headers: dict[str, str]) -> None:
+        self.response = web.StreamResponse(headers={**HEADERS, **headers})
         self.ended = False
+        """It was told to end before its answer did."""
+        self._request = request
+        self._task = _this_task()
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        """When the last write began, or was finished if none is under way."""
+        self._writing = False
+        self._beat: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(QUIET, self._look)
 
     def end(self) -> None:
         """Stop the answer; its stream ends with an error frame."""
         self.ended = True
         self._task.cancel()
 
-    async def write(self, data: bytes) -> None:
-        """Send `data`, waiting while the reader is slow."""
-        if data:
-            self._writing = True
-            await self._response.write(data)
-            self._writing, self._last = False, time.monotonic()
+    def close(self) -> None:
+        """Nothing more will be said."""
+        self._timer.cancel()
 
-    async def watch(self) -> None:
-        """Keep a silent stream alive and hang up on a reader that stalls. Runs until cancelled."""
-        while True:
-            silent = time.monotonic() - self._last
-            limit = STALL if self._writing else EVERY
-            if silent < limit:
-                await asyncio.sleep(min(limit - silent, EVERY))
-            elif self._writing:
-                if self._transport is not None:
-                    self._transport.abort()  # which cancels the handler, and so the work upstream
-                return
-            else:
-                self._last = time.monotonic()
-                await self._response.write(KEEPALIVE)
+    async def send(self, batch: list[Event], encode: Encode) -> None:
+        """Send one read's events in one write, waiting while the reader is slow."""
+        _note(self._request[TRACE], batch)
+        data = encode(batch)
+        over = isinstance(batch[-1], Done | Failed)
+        if data or over:
+            if self._beat is not None:
+                await asyncio.wait({self._beat})
+            await self._write(data, over)
+
+    async def _write(self, data: bytes, over: bool = False) -> None:
+        self._since, self._writing = self._loop.time(), True
+        if not self.response.prepared:
+            await self.response.prepare(self._request)
+        if over:  # with the end of the body, in one packet
+            await self.response.write_eof(data)
+        else:
+            await self.response.write(data)
+        self._since, self._writing = self._loop.time(), False
+
+    def _look(self) -> None:
+        """Hang up on a reader that stalls; say something when there was silence."""
+        limit = STALL if self._writing else EVERY if self.response.prepared else QUIET
+        silent = self._loop.time() - self._since
+        if silent < limit:
+            self._timer = self._loop.call_later(limit - silent, self._look)
+        elif not self._writing:
+            self._beat = self._loop.create_task(self._write(KEEPALIVE))
+            self._timer = self._loop.call_later(EVERY, self._look)
+        elif self._request.transport is not None:
+            self._request.transport.abort()  # which cancels the handler, and so the work upstream
 
 
 STREAMS = web.AppKey("streams", set[Line])
@@ -153,10 +153,6 @@ def _refusal(begun: list[Event]) -> Fault | None:
     *before, last = begun
     nothing = all(isinstance(event, Notice | Usage) for event in before)
     return last.fault if nothing and isinstance(last, Failed) else None
-
-
-async def _next(batches: Batches) -> list[Event]:
-    return await anext(batches, [])
 
 
 def _this_task() -> asyncio.Task[object]:

@@ -103,8 +103,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
     return reply_json(openai_chat.render(replies, meta), 200, headers)
 
 
-def _encode(flat: Flat, encoder: openai_chat.Encoder, event: Event) -> bytes:
-    return b"".join([encoder.feed(one) for one in flat.feed(event)])
+def _encode(flat: Flat, encoder: openai_chat.Encoder, batch: list[Event]) -> bytes:
+    return b"".join([encoder.feed(one) for event in batch for one in flat.feed(event)])
 
 
 def _check_choices(asked: openai_chat_request.Parsed, route: Route) -> None:

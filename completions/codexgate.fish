@@ -1,0 +1,1 @@
+complete --command codexgate --no-files --arguments "(env _CODEXGATE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) codexgate)" --condition "env _CODEXGATE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) codexgate"

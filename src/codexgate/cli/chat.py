@@ -1,0 +1,121 @@
+"""`codexgate chat`: one question and its answer, or a conversation on a terminal.
+
+Turns the command line into values and picks the view; the turn itself is `turn`'s. Nothing here
+knows a backend, HTTP, or how an answer looks.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..assemble import open_gate
+from ..chat import Format, Part
+from ..dialects.codex.ask import Sandbox
+from ..errors import invalid
+from ..gate import Gate
+from ..settings import Settings, load_settings
+from ..stores.sqlite import Sessions
+from . import attach
+from .complete import model_ids
+from .render import Json, Plain, Status, View
+from .terminal import AsJson, Colour, ConfigFile, Globals, Paint, config_file, wants_colour
+from .turn import Conversation, Options, latest
+
+
+def chat(
+    ctx: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="What to ask.", show_default=False)] = "",
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="ID", help="Model to ask.", autocompletion=model_ids)
+    ] = "",
+    system: Annotated[str, typer.Option("--system", "-s", metavar="TEXT", help="System message.")] = "",
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Send a text or a picture along; repeatable."),
+    ] = None,
+    session: Annotated[str, typer.Option(metavar="NAME", help="Go on with this conversation.")] = "",
+    resume: Annotated[
+        bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")
+    ] = False,
+    schema: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON Schema that the answer must satisfy.")
+    ] = None,
+    effort: Annotated[str, typer.Option(metavar="LEVEL", help="Reasoning effort: low, medium, high.")] = "",
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Longest answer.")] = None,
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="0 is steady, 1 is lively.")] = None,
+    stream: Annotated[
+        bool | None, typer.Option(help="Show the answer as it comes; the default, but not of --json.")
+    ] = None,
+    as_json: AsJson = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Do not render Markdown.")] = False,
+    codex_sandbox: Annotated[Sandbox | None, typer.Option(help="What Codex's commands may do.")] = None,
+    config: ConfigFile = None,  # noqa: ARG001 - config_file finds it
+) -> None:
+    """Ask a model, with what is piped in; without a prompt on a terminal, talk with it.
+
+    Into a pipe goes the answer's text alone. With --json it is one JSON object at the end; with
+    --json --stream a line for every event before it.
+    """
+    if session and resume:
+        raise typer.BadParameter("--session and --continue exclude each other.")
+    settings = load_settings({"codex.sandbox": codex_sandbox}, config=config_file(ctx)).settings
+    options = Options(
+        model=model,
+        system=system,
+        effort=effort,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        format=attach.schema(schema) if schema else Format(),
+    )
+    parts = attach.parts(prompt, _piped_in(), file or [])
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    if not parts and not at_terminal:
+        raise invalid("There is nothing to ask.", advice="Give a prompt, or pipe one in.")
+    sessions = Sessions(settings.data_dir / "sessions.db")
+    session = latest(sessions) if resume else session
+    globals: Globals = ctx.obj
+    make_view = partial(_view, globals.colour, stream, raw=raw, as_json=as_json)
+    paint = Paint(wants_colour(globals.colour, sys.stderr))
+    begin = partial(Conversation, options=options, sessions=sessions, session=session)
+    asyncio.run(_converse(settings, begin, parts, make_view, paint))
+
+
+async def _converse(
+    settings: Settings,
+    begin: Callable[[Gate], Conversation],
+    parts: tuple[Part, ...],
+    make_view: Callable[[], View],
+    paint: Paint,
+) -> None:
+    async with open_gate(settings) as gate:
+        talk = begin(gate)
+        if parts:
+            await talk.ask(parts, make_view())
+            return
+        from .repl import Repl  # an answer into a pipe does not pay for prompt_toolkit
+
+        await Repl(talk, make_view, paint).run(settings.data_dir / "history")
+
+
+def _view(colour: Colour, stream: bool | None, *, raw: bool, as_json: bool = False) -> View:
+    """The view for where standard output goes."""
+    out, terminal = sys.stdout, sys.stdout.isatty()
+    paint = Paint(wants_colour(colour, sys.stderr))
+    status = Status(sys.stderr, paint, shown=sys.stderr.isatty())
+    if as_json:
+        return Json(out.buffer, status, lines=bool(stream))
+    if not terminal or raw or os.environ.get("TERM") == "dumb":
+        return Plain(out.buffer, status, escaped=terminal, stream=stream is not False)
+    from .terminal_view import Rendered  # an answer into a pipe does not pay for rich
+
+    return Rendered(out, status, colour=wants_colour(colour, out), stream=stream is not False)
+
+
+def _piped_in() -> bytes:
+    return b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()

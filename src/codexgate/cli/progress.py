@@ -1,0 +1,99 @@
+"""The progress of a long installation: bars on a terminal, now and then a line elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich import progress as bar
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from ..records import Progress
+from . import table
+from .terminal import escape_line
+
+EVERY = 5.0
+"""Seconds between two lines about the same part."""
+
+
+@contextmanager
+def progress(file: TextIO, *, colour: bool) -> Iterator[Callable[[Progress], None]]:
+    """What to call with every piece of news while the context is open; shown on `file`."""
+    if not file.isatty():
+        yield _Lines(file).feed
+        return
+    console = Console(file=file, color_system="standard" if colour else None, highlight=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with bar.Progress(*columns, console=console, expand=True) as bars:
+        yield _Parts(bars).feed
+
+
+class _Parts:
+    """A bar for every part and, once there are two, one for all of them."""
+
+    def __init__(self, bars: bar.Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+        self._news: dict[str, Progress] = {}
+        self._status = ""
+
+    def feed(self, news: Progress) -> None:
+        """Move the bars."""
+        if not news.total:
+            if news.status != self._status:
+                self._bars.console.print(escape_line(news.status), markup=False)
+            self._status = news.status
+            return
+        if news.part not in self._tasks:
+            self._tasks[news.part] = self._bars.add_task(_name(news.part), total=news.total)
+        self._news[news.part] = news
+        self._bars.update(self._tasks[news.part], completed=news.completed, total=news.total)
+        if len(self._news) > 1:
+            self._all()
+
+    def _all(self) -> None:
+        if "" not in self._tasks:
+            self._tasks[""] = self._bars.add_task("total")
+        parts = [news for part, news in self._news.items() if part]
+        total, completed = sum(news.total for news in parts), sum(news.completed for news in parts)
+        self._bars.update(self._tasks[""], total=total, completed=completed)
+
+
+class _Lines:
+    """A line when something new begins, when it is complete, and every few seconds between."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._last = ("", "")
+        self._said = 0.0
+
+    def feed(self, news: Progress) -> None:
+        """Say it, if it is worth a line."""
+        what = (news.status, news.part)
+        complete = 0 < news.total <= news.completed
+        if what == self._last and not complete and time.monotonic() - self._said < EVERY:
+            return
+        if what == self._last and complete and self._said == float("inf"):
+            return
+        self._last, self._said = what, float("inf") if complete else time.monotonic()
+        amount = f" {table.size(news.completed) or '0 B'} of {table.size(news.total)}" if news.total else ""
+        self._file.write(f"{escape_line(news.status)}{amount}\n")
+        self._file.flush()
+
+
+def _name(part: str) -> str:
+    return escape_line(part.removeprefix("sha256:"))[:12]

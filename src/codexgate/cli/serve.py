@@ -1,0 +1,171 @@
+"""`codexgate serve`: the gate in the foreground, and the banner it begins with.
+
+Refuses to start where the door would stand open. How requests are served is not known here.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__, apikey, logs
+from ..assemble import BACKENDS, open_gate
+from ..dialects.codex.ask import Sandbox
+from ..errors import Fault, GateError
+from ..gate import Gate
+from ..records import Health
+from ..server.app import Listen, Running, run_until_signal
+from ..settings import Settings, load_settings
+from .complete import model_ids
+from .terminal import ConfigFile, Paint, config_file, escape_line, wants_colour
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port; 0 takes any free one. [8140]")] = None,
+    uds: Annotated[str, typer.Option(metavar="PATH", help="Unix socket to listen on instead.")] = "",
+    backend: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Backend to use; repeatable. [all]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="ID", help="Default model.", autocompletion=model_ids)
+    ] = None,
+    api_key_file: Annotated[Path | None, typer.Option(metavar="PATH", help="File with the API key.")] = None,
+    codex_cwd: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that Codex works in.")] = None,
+    codex_sandbox: Annotated[Sandbox | None, typer.Option(help="What Codex's commands may do.")] = None,
+    log_format: Annotated[logs.LogFormat | None, typer.Option(help="For people or for programs.")] = None,
+    log_level: Annotated[logs.Level | None, typer.Option(help="The least that is logged.")] = None,
+    config: ConfigFile = None,  # noqa: ARG001 - config_file finds it
+) -> None:
+    """Run the gate in the foreground, until Ctrl-C or SIGTERM."""
+    flags = {
+        "server.host": host,
+        "server.port": port,
+        "server.api_key_file": api_key_file,
+        "backends": backend,
+        "default_model": model,
+        "codex.cwd": codex_cwd,
+        "codex.sandbox": codex_sandbox,
+        "log.format": log_format,
+        "log.level": log_level,
+    }
+    settings = load_settings(flags, config=config_file(ctx)).settings
+    os.umask(0o077)
+    logs.configure(settings.log.format, settings.log.level)
+    key = apikey.effective(settings)
+    if not uds:
+        refuse_open_door(settings, has_key=key is not None)
+    paint = Paint(wants_colour(ctx.obj.colour, sys.stderr))
+    asyncio.run(_serve(settings, _listen(settings, uds, key), key, paint))
+
+
+def refuse_open_door(settings: Settings, *, has_key: bool) -> None:
+    """Raise GateError where strangers could ask, or use what Codex may do, without a key.
+
+    A Unix socket is its owner's alone (0600) and needs none of this.
+    """
+    host = settings.server.host
+    if not has_key and not _is_loopback(host):
+        raise _refused(f"Listening on {host} needs an API key.", "Make one: codexgate key make")
+    if "codex" not in (settings.backends or BACKENDS):
+        return
+    sandbox = settings.codex.sandbox
+    if sandbox == "danger-full-access" and not _is_loopback(host):
+        raise _refused(f"Codex with {sandbox} is not served on {host}.", "Listen on 127.0.0.1.")
+    if sandbox != "read-only" and not has_key:
+        advice = "Make one: codexgate key make"
+        raise _refused(f"Serving Codex with the sandbox {sandbox} needs an API key.", advice)
+
+
+async def _serve(settings: Settings, listen: Listen, key: apikey.Key | None, paint: Paint) -> None:
+    async with open_gate(settings) as gate:
+
+        async def on_start(running: Running) -> None:
+            names = [backend.name for backend in gate.backends]
+            fields = {"driver": ",".join(names), "url": running.url, "routes": ", ".join(running.routes)}
+            log.info("service.init", extra={"fields": fields})
+            if settings.log.format == "text":  # a program that reads JSON lines has the event
+                sys.stderr.write(await _banner(gate, running.url, settings, key, paint))
+                sys.stderr.flush()
+
+        try:
+            await run_until_signal(gate, listen, on_start)
+        except OSError as error:
+            raise _cannot_listen(listen, error) from error
+
+
+def _listen(settings: Settings, uds: str, key: apikey.Key | None) -> Listen:
+    server = settings.server
+    return Listen(
+        host=server.host,
+        port=server.port,
+        uds=uds,
+        key=key.secret.reveal() if key else "",
+        allowed_hosts=server.allowed_hosts,
+        allowed_origins=server.allowed_origins,
+        max_connections=server.max_connections,
+        max_streams=server.max_streams,
+        drain=server.drain,
+    )
+
+
+async def _banner(gate: Gate, url: str, settings: Settings, key: apikey.Key | None, paint: Paint) -> str:
+    health, models = await asyncio.gather(gate.health(), gate.models())
+    lines = ["", f"{paint('codexgate', 'bold')} {__version__} on {paint(url, 'bold', 'cyan')}", ""]
+    lines += [_line(name, _health(seen, paint)) for name, seen in health.items()]
+    lines += [_line("data", escape_line(str(settings.data_dir))), _line("key", _key_state(key)), ""]
+    if url.startswith("unix:"):
+        path = escape_line(url.removeprefix("unix:"))
+        lines.append(f"  curl --unix-socket {path} http://localhost/v1/models")
+    else:
+        model = settings.default_model or next((model.id for model in models), "demo")
+        lines.append(paint("For OpenAI clients:", "dim"))
+        lines.append(f'  base_url = "{url}/v1"')
+        lines.append(f'  api_key = "{"what `codexgate key show` prints" if key else "none"}"')
+        lines.append(f'  model = "{escape_line(model)}"')
+    return "\n".join([*lines, "", ""])
+
+
+def _line(name: str, text: str) -> str:
+    return f"  {name:8}{text}"
+
+
+def _health(health: Health, paint: Paint) -> str:
+    if health.state == "ready":
+        return escape_line(health.summary)
+    text = paint(escape_line(health.summary), "yellow")
+    return f"{text}. {escape_line(health.advice)}" if health.advice else text
+
+
+def _key_state(key: apikey.Key | None) -> str:
+    if key is None:
+        return "none; `codexgate key make` makes one"
+    return f"set in {escape_line(str(key.file))}" if key.file else "set in the settings"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _refused(message: str, advice: str) -> GateError:
+    return GateError(Fault("authentication", message, advice, "open_door"))
+
+
+def _cannot_listen(listen: Listen, error: OSError) -> GateError:
+    place = listen.uds or f"{listen.host}:{listen.port}"
+    if error.errno == errno.EADDRINUSE:
+        advice = "Stop what listens there, or take another: --port 0"
+        return GateError(Fault("conflict", f"{place} is taken.", advice, "port_taken"))
+    return GateError(Fault("conflict", f"Cannot listen on {place}: {error.strerror}.", code="cannot_listen"))

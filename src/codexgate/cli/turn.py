@@ -1,0 +1,156 @@
+"""A conversation with the gate: what is asked with every turn, what is kept of it.
+
+Asks the gate and tells a view; knows neither flags nor terminals, so a test needs no process.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+
+from ..chat import ChatRequest, Format, Message, Part, Sampling, Text
+from ..errors import Fault, GateError
+from ..events import Notice
+from ..fold import Fold, Reply
+from ..gate import Gate
+from ..ports import SessionStore
+from .render import View
+
+UNNAMED = "chat-"
+"""How conversations begin that nobody named; they are kept for `--continue`."""
+UNNAMED_KEPT = 50
+PACE = 0.1
+"""Seconds between two looks of a view at its clock while nothing comes."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked with every turn; empty and `None` leave it to the model."""
+
+    model: str = ""
+    system: str = ""
+    effort: str = ""
+    max_tokens: int | None = None
+    temperature: float | None = None
+    format: Format = Format()
+
+
+class Conversation:
+    """Turns that follow each other, kept in `sessions` under `session`."""
+
+    def __init__(
+        self, gate: Gate, options: Options, sessions: SessionStore | None = None, session: str = ""
+    ) -> None:
+        """Go on with what is kept. Raises GateError when the store cannot be read."""
+        self.gate = gate
+        self.options = options
+        self.session = session
+        self._sessions = sessions
+        self._messages: tuple[Message, ...] = ()
+        if sessions and session:
+            self._messages = sessions.load(session)
+
+    def move(self, session: str) -> int:
+        """Go on with another session; returns how many messages it has. Raises GateError."""
+        self._messages = self._sessions.load(session) if self._sessions else ()
+        self.session = session
+        return len(self._messages)
+
+    def sessions(self) -> tuple[str, ...]:
+        """The sessions there are, the one used last first. Raises GateError."""
+        return self._sessions.keys() if self._sessions else ()
+
+    async def ask(self, parts: Sequence[Part], view: View) -> Reply:
+        """Ask, show the answer as it comes, keep both when it is whole.
+
+        Raises GateError when no model takes the question or the answer failed; what came of it
+        was shown. Cancelling stops the model and keeps nothing.
+        """
+        asked = Message("user", tuple(parts))
+        route = await self.gate.route(self._request(asked))
+        view.begin(route.model.id)
+        if route.ignored:
+            view.feed(Notice("ignored", f"{route.backend.name} ignores {', '.join(route.ignored)}."))
+        fold = Fold()
+        try:
+            async with aclosing(self.gate.stream(route)) as batches, _ticking(view):
+                async for batch in batches:
+                    for event in batch:
+                        fold.feed(event)
+                        view.feed(event)
+                    view.flush()
+            reply = fold.reply()
+            if reply.reason is not None:
+                self._keep(asked, reply, view)
+        finally:
+            view.close(fold.reply(), self.session)
+        if reply.fault is not None:
+            raise GateError(reply.fault)
+        return reply
+
+    def _request(self, asked: Message) -> ChatRequest:
+        options = self.options
+        history = self._messages
+        if options.system:
+            others = (message for message in history if message.role != "system")
+            history = (Message("system", (Text(options.system),)), *others)
+        return ChatRequest(
+            model=options.model,
+            messages=(*history, asked),
+            sampling=Sampling(temperature=options.temperature, max_tokens=options.max_tokens),
+            effort=options.effort,
+            format=options.format,
+        )
+
+    def _keep(self, asked: Message, reply: Reply, view: View) -> None:
+        """Keep the turn; a store that fails does not fail the chat."""
+        new = [asked, Message("assistant", (Text(reply.text),) if reply.text else ())]
+        if self.options.system and not self._messages:
+            new.insert(0, Message("system", (Text(self.options.system),)))
+        self._messages += tuple(new)
+        if self._sessions is None:
+            return
+        self.session = self.session or _new_name()
+        try:
+            self._sessions.append(self.session, new)
+            if self.session.startswith(UNNAMED):
+                forget_unnamed(self._sessions)
+        except GateError as error:
+            view.feed(Notice("session", f"This turn was not kept. {error.fault.text}"))
+
+
+def latest(sessions: SessionStore) -> str:
+    """The session used last. Raises GateError (`not_found`) when there is none."""
+    found = sessions.latest()
+    if found is None:
+        raise GateError(Fault("not_found", "There is no conversation to continue.", "Start one first."))
+    return found
+
+
+def forget_unnamed(sessions: SessionStore) -> None:
+    """Forget all but the last conversations that nobody named."""
+    for key in [key for key in sessions.keys() if key.startswith(UNNAMED)][UNNAMED_KEPT:]:  # noqa: SIM118
+        sessions.delete(key)
+
+
+def _new_name() -> str:
+    return f"{UNNAMED}{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+@asynccontextmanager
+async def _ticking(view: View) -> AsyncIterator[None]:
+    """Let `view` draw while nothing comes: a clock runs, and a block waits for its drawing."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(PACE)
+            view.flush()
+
+    task = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
