@@ -7,7 +7,6 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import run
 
 from codexgate.backends.demo import Demo, DemoOptions
 from codexgate.backends.demo.backend import answer
@@ -16,6 +15,7 @@ from codexgate.chat import ChatRequest, Format, Message, Sampling, Text, Tool, T
 from codexgate.events import Done, ToolEvent, Usage
 from codexgate.fold import fold
 from codexgate.order import Order
+from tests.support import run
 
 WEATHER = Tool(
     "weather", parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
