@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from codexgate.backends.demo.sample import sample
+
 Body = dict[str, Any]
 
 AT = "2026-08-21T10:00:00.123456789Z"
@@ -162,11 +164,11 @@ def answer(body: Body, model: FakeModel) -> Iterator[Body]:
     messages, tools = body["messages"], body.get("tools")
     if tools and messages[-1]["role"] != "tool":
         function = tools[0]["function"]
-        yield say(calls=[call(function["name"], example(function.get("parameters") or {}))])
+        yield say(calls=[call(function["name"], sample(function.get("parameters") or {}, "example"))])
         yield done(prompt=tokens(body))
         return
     if form := body.get("format"):
-        text = json.dumps({"answer": "ok"} if form == "json" else example(form))
+        text = json.dumps({"answer": "ok"} if form == "json" else sample(form, "example"))
     elif messages[-1]["role"] == "tool":
         text = f"The tool said: {messages[-1]['content']}"
     else:
@@ -177,37 +179,6 @@ def answer(body: Body, model: FakeModel) -> Iterator[Body]:
     for piece in shown:
         yield say(piece)
     yield done("length" if len(shown) < len(pieces) else "stop", tokens(body), len(shown))
-
-
-def example(schema: Body, root: Body | None = None) -> Any:
-    """The plainest value that conforms to a JSON Schema."""
-    root = schema if root is None else root
-    if reference := schema.get("$ref"):
-        found: Any = root
-        for name in reference.removeprefix("#/").split("/"):
-            found = found[name]
-        return example(found, root)
-    if chosen := schema.get("enum"):
-        return chosen[0]
-    if "const" in schema:
-        return schema["const"]
-    for several in ("anyOf", "oneOf", "allOf"):
-        if several in schema:
-            return example(schema[several][0], root)
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    match kind[0] if isinstance(kind, list) else kind:
-        case "object":
-            return {name: example(inner, root) for name, inner in schema.get("properties", {}).items()}
-        case "array":
-            return [example(schema.get("items", {}), root)] * max(1, schema.get("minItems", 1))
-        case "integer" | "number":
-            return schema.get("minimum", 1)
-        case "boolean":
-            return True
-        case "null":
-            return None
-        case _:
-            return "example".ljust(schema.get("minLength", 0), ".")
 
 
 def whole(lines: Sequence[Body]) -> Body:

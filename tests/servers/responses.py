@@ -24,6 +24,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from codexgate.backends.demo.sample import sample
+
 Body = dict[str, Any]
 """A request body or an event, as JSON."""
 
@@ -475,39 +477,9 @@ async def _models(request: web.Request) -> web.Response:
     return web.json_response({"object": "list", "data": [{"id": "scripted-model", "object": "model"}]})
 
 
-def conforming(schema: Body, root: Body | None = None) -> Any:
-    """Return the plainest value that a JSON Schema allows."""
-    root = root or schema
-    if "$ref" in schema:
-        found: Any = root
-        for key in schema["$ref"].removeprefix("#/").split("/"):
-            found = found[key]
-        return conforming(found, root)
-    for key in ("anyOf", "oneOf"):
-        if key in schema:
-            return conforming(schema[key][0], root)
-    if "const" in schema:
-        return schema["const"]
-    if "enum" in schema:
-        return schema["enum"][0]
-    return _of_type(schema, root)
-
-
-def _of_type(schema: Body, root: Body) -> Any:
-    kind = schema.get("type", "object")
-    if isinstance(kind, list):
-        kind = kind[0]
-    if kind == "object":
-        return {name: conforming(inner, root) for name, inner in schema.get("properties", {}).items()}
-    if kind == "array":
-        return [conforming(schema.get("items", {}), root) for _ in range(schema.get("minItems", 1))]
-    plain = {"integer": schema.get("minimum", 1), "number": 1.5, "boolean": True, "null": None}
-    return plain.get(kind, "text")
-
-
 def _schema(body: Body, rest: str) -> Answers:
     wanted = (body.get("text") or {}).get("format") or {}
-    return [[Text(json.dumps(conforming(wanted.get("schema", {}))))]]
+    return [[Text(json.dumps(sample(wanted.get("schema", {}), "text")))]]
 
 
 def _plan(*states: str) -> Call:
