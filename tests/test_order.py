@@ -3,7 +3,18 @@
 import pytest
 
 from codexgate.errors import Fault
-from codexgate.events import Commentary, Done, Event, Failed, ReasoningDelta, TextDelta, ToolEvent, Usage
+from codexgate.events import (
+    Commentary,
+    Done,
+    Event,
+    Failed,
+    Notice,
+    ReasoningDelta,
+    TextDelta,
+    ThreadStarted,
+    ToolEvent,
+    Usage,
+)
 from codexgate.order import Order, OrderError
 
 FAILED = Failed(Fault("upstream", "broken"))
@@ -37,10 +48,13 @@ LAWFUL: dict[str, list[Event]] = {
     "cut by the token limit in a call": [call("started"), Done("length")],
 }
 
+LAWFUL["a thread first"] = [Notice("x", "y"), ThreadStarted("t"), TextDelta("a"), Done("stop")]
 UNLAWFUL: dict[str, list[Event]] = {
     "something after the end": [Done("stop"), TextDelta("a")],
     "two ends": [Done("stop"), FAILED],
     "text after usage": [Usage(1, 1), TextDelta("a")],
+    "a thread in the middle": [TextDelta("a"), ThreadStarted("t")],
+    "two threads": [ThreadStarted("t"), ThreadStarted("t")],
     "two usages": [Usage(1, 1), Usage(1, 1)],
     "an empty text": [TextDelta("")],
     "an empty thought": [ReasoningDelta("")],

@@ -131,3 +131,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     format: Format = Format()
     options: dict[str, Any] = {}
     """A backend's own options (`num_ctx`, `keep_alive`), from an alias or an extension field."""
+    chat: str = ""
+    """The chat that this request goes on with, where a backend can remember it; empty for none."""
+    caller: str = ""
+    """Who asks: a digest of the key that was sent. What one caller left open is not another's."""

@@ -17,6 +17,14 @@ Reason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
 StepState = Literal["pending", "active", "done"]
 
 
+class ThreadStarted(msgspec.Struct, frozen=True):
+    """The turn runs on this thread of the backend's, which remembers the chat."""
+
+    thread: str
+    turn: int = 0
+    """The number of this turn in its chat, from 1; 0 when no chat is kept."""
+
+
 class TextDelta(msgspec.Struct, frozen=True):
     """More of the answer. `item` names the message it belongs to: one turn may hold several."""
 
@@ -126,7 +134,8 @@ class Done(msgspec.Struct, frozen=True):
 
 
 Event = (
-    TextDelta
+    ThreadStarted
+    | TextDelta
     | Commentary
     | ReasoningDelta
     | ToolEvent

@@ -21,6 +21,7 @@ from .events import (
     ReasoningDelta,
     StepState,
     TextDelta,
+    ThreadStarted,
     ToolEvent,
     Usage,
 )
@@ -57,7 +58,7 @@ class Flat:
                 return [self._say("content", event.text, event.item)]
             case ReasoningDelta():
                 return [self._say("reasoning", event.text, event.item)]
-            case ToolEvent(runs_on="client") | Usage() | Failed() | Done():
+            case ThreadStarted() | ToolEvent(runs_on="client") | Usage() | Failed() | Done():
                 return [event]
             case Commentary() | ToolEvent() | FileChange() | Plan() | Notice() | Approval():
                 if self._activity == "off":

@@ -6,7 +6,7 @@ import msgspec
 
 from .chat import ToolCall
 from .errors import Fault
-from .events import Done, Event, Failed, Reason, ReasoningDelta, TextDelta, ToolEvent, Usage
+from .events import Done, Event, Failed, Reason, ReasoningDelta, TextDelta, ThreadStarted, ToolEvent, Usage
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -15,6 +15,8 @@ class Reply(msgspec.Struct, frozen=True):
     messages: tuple[tuple[str, str], ...] = ()
     """(item, text) of each message, in order; a flattened answer has at most one."""
     reasoning: str = ""
+    thread: ThreadStarted | None = None
+    """Where it ran, if the backend remembers it."""
     tool_calls: tuple[ToolCall, ...] = ()
     """The calls that the client must run."""
     usage: Usage | None = None
@@ -36,6 +38,7 @@ class Fold:
         self._messages: dict[str, list[str]] = {}
         self._reasoning: list[str] = []
         self._calls: dict[str, tuple[str, list[str]]] = {}
+        self._thread: ThreadStarted | None = None
         self._usage: Usage | None = None
         self._end: Done | Failed | None = None
 
@@ -48,6 +51,8 @@ class Fold:
                 self._reasoning.append(event.text)
             case ToolEvent(runs_on="client"):
                 self._calls.setdefault(event.call_id, (event.name, []))[1].append(event.text)
+            case ThreadStarted():
+                self._thread = event
             case Usage():
                 self._usage = event
             case Done() | Failed():
@@ -61,6 +66,7 @@ class Fold:
             messages=tuple((item, "".join(texts)) for item, texts in self._messages.items()),
             reasoning="".join(self._reasoning),
             tool_calls=tuple(ToolCall(id, name, "".join(texts)) for id, (name, texts) in self._calls.items()),
+            thread=self._thread,
             usage=self._usage,
             reason=self._end.reason if isinstance(self._end, Done) else None,
             fault=self._end.fault if isinstance(self._end, Failed) else None,

@@ -5,12 +5,24 @@
 3. A tool call starts once, before its arguments and output; it finishes at most once, and
    nothing follows its end. Its name and where it runs never change.
 4. A client's call is finished when the answer ends with `tool_calls`, and only then are there any.
-5. Texts are never empty, and a message that was left is not taken up again.
+5. `ThreadStarted` comes at most once, before anything but notices.
+6. Texts are never empty, and a message that was left is not taken up again.
 
 Switched on in tests and in debug runs: `gate.Gate(strict=True)`.
 """
 
-from .events import Commentary, Done, Event, Failed, ReasoningDelta, TextDelta, ToolEvent, Usage
+from .events import (
+    Commentary,
+    Done,
+    Event,
+    Failed,
+    Notice,
+    ReasoningDelta,
+    TextDelta,
+    ThreadStarted,
+    ToolEvent,
+    Usage,
+)
 
 
 class OrderError(AssertionError):
@@ -22,6 +34,7 @@ class Order:
 
     def __init__(self) -> None:
         self._ended = False
+        self._begun = False
         self._usage = False
         self._item: str | None = None
         self._left: set[str] = set()
@@ -32,6 +45,8 @@ class Order:
         """Look at the next event. Raises OrderError when it may not come now."""
         _require(not self._ended, "nothing follows the end", event)
         _require(not self._usage or isinstance(event, (Done, Failed)), "only the end follows usage", event)
+        _require(not (self._begun and isinstance(event, ThreadStarted)), "the thread comes first", event)
+        self._begun = self._begun or not isinstance(event, Notice)
         match event:
             case TextDelta() | Commentary():
                 self._text(event)

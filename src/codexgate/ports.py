@@ -5,11 +5,12 @@ protocol, a library or a store.
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
 from .chat import ChatRequest, Message
 from .events import Event
-from .records import Health, Model, Progress
+from .records import Health, Model, PendingApproval, Progress, ThreadRecord
 
 
 class Backend(Protocol):
@@ -94,4 +95,65 @@ class SessionStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Forget `key`; forgetting what is not there is no failure."""
+        ...
+
+
+@runtime_checkable
+class Approver(Protocol):
+    """A backend that asks before it acts."""
+
+    def approvals(self) -> tuple[PendingApproval, ...]:
+        """What waits for a decision, the oldest first."""
+        ...
+
+    def decide(self, id: str, accept: bool) -> None:
+        """Allow or refuse one, this once. Raises GateError of kind `not_found` when none waits."""
+        ...
+
+
+class ThreadStore(Protocol):
+    """Which thread remembers which chat, and who may go on with it; shared by all gates on one store.
+
+    A chat is kept for seven days after its last write. Every method but `aclose` raises GateError of
+    kind `unavailable` when the store cannot be reached, within a second.
+    """
+
+    def lock(self, chat: str, wait: float) -> AbstractAsyncContextManager[None]:
+        """Hold `chat` alone, across gates; whoever comes second waits.
+
+        Raises GateError of kind `conflict` after `wait` seconds. A holder that dies lets go by itself,
+        soon; one that lives keeps it however long its turn takes.
+        """
+        ...
+
+    async def load(self, chat: str) -> ThreadRecord:
+        """What is kept of `chat`; an empty record when nothing is."""
+        ...
+
+    async def begin(self, chat: str) -> int:
+        """Count one more turn and return its number, from 1."""
+        ...
+
+    async def save(self, chat: str, thread: str, signature: Sequence[str]) -> None:
+        """Keep the thread and what it holds; the turn's number stays."""
+        ...
+
+    async def forget(self, chat: str) -> None:
+        """Drop thread and signature; the turn's number stays."""
+        ...
+
+    async def worktree(self, chat: str) -> str:
+        """The name of the chat's worktree; empty when it has none."""
+        ...
+
+    async def keep_worktree(self, chat: str, name: str) -> None:
+        """Remember the name of the chat's worktree; an empty one forgets it."""
+        ...
+
+    async def worktrees(self) -> frozenset[str]:
+        """The names of all worktrees whose chats are still kept."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of everything; may be called twice."""
         ...

@@ -41,6 +41,33 @@ class Health(msgspec.Struct, frozen=True):
     """What to do when it is not ready."""
 
 
+class ThreadRecord(msgspec.Struct, frozen=True):
+    """What a chat has kept: the backend's thread that remembers it."""
+
+    thread: str = ""
+    """The backend's id; empty when there is none now."""
+    turn: int = 0
+    """The number of the last turn; it only grows, also when the thread is replaced."""
+    signature: tuple[str, ...] = ()
+    """One digest for each message that the thread holds, oldest first."""
+
+
+class PendingApproval(msgspec.Struct, frozen=True):
+    """Something that a backend would do if somebody allowed it."""
+
+    id: str
+    action: Literal["command", "file_change", "tool"]
+    detail: str
+    """What would be done: the command line, the paths, the call."""
+    reason: str = ""
+    cwd: str = ""
+    model: str = ""
+    created: int = 0
+    """Unix seconds."""
+    expires: int = 0
+    """Unix seconds; declined then."""
+
+
 class Progress(msgspec.Struct, frozen=True):
     """One line of news from a long installation."""
 

@@ -26,6 +26,7 @@ from ..events import (
     ReasoningDelta,
     StepState,
     TextDelta,
+    ThreadStarted,
     ToolEvent,
     Usage,
 )
@@ -102,7 +103,7 @@ class Rendered:
             case Approval():
                 about = f"Waits for approval of {event.action}: {escape_line(event.detail)}"
                 self._put(Text(about, "yellow"))
-            case Usage() | Failed() | Done():
+            case ThreadStarted() | Usage() | Failed() | Done():
                 pass
             case _:
                 assert_never(event)

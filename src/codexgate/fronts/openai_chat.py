@@ -21,6 +21,7 @@ from ..events import (
     Reason,
     ReasoningDelta,
     TextDelta,
+    ThreadStarted,
     ToolEvent,
     Usage,
 )
@@ -67,23 +68,27 @@ class Encoder:
         """What the backend counted, once it is known."""
         self._begun = False
         self._calls: dict[str, int] = {}
-        head = {
-            "id": meta.id,
-            "object": "chat.completion.chunk",
-            "created": meta.created,
-            "model": meta.model,
-        }
-        self._head = b"data: " + _encode(head)[:-1]
-        self._choice = self._head + b',"choices":[{"index":%d,"delta":' % index
         # With include_usage every other chunk carries `"usage": null` (API reference, stream_options).
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._text_head = self._choice + b'{"content":'
         self._text_tail = b'},"finish_reason":null}]' + self._tail
+        self._index = index
+        self._repeat({})
+
+    def _repeat(self, more: dict[str, Any]) -> None:
+        """Write what every chunk repeats once for all of them; `more` is beside OpenAI's fields."""
+        meta = self._meta
+        head = {"id": meta.id, "object": "chat.completion.chunk", "created": meta.created}
+        self._head = b"data: " + _encode(head | {"model": meta.model} | more)[:-1]
+        self._choice = self._head + b',"choices":[{"index":%d,"delta":' % self._index
+        self._text_head = self._choice + b'{"content":'
 
     def feed(self, event: Event) -> bytes:
         """The frames that `event` becomes; empty for what a chat answer does not show."""
         if isinstance(event, TextDelta) and self._begun:  # what nearly every event is
             return self._text_head + _encode(event.text) + self._text_tail
+        if isinstance(event, ThreadStarted):
+            self._repeat(thread_fields(event))
+            return b""
         return self._start() + self._other(event)
 
     def _start(self) -> bytes:
@@ -95,6 +100,8 @@ class Encoder:
 
     def _other(self, event: Event) -> bytes:
         match event:
+            case ThreadStarted():
+                return b""
             case TextDelta():
                 return self._delta({"content": event.text})
             case ReasoningDelta():
@@ -146,12 +153,17 @@ def render(replies: list[Reply], meta: Meta) -> dict[str, Any]:
         "model": meta.model,
         "choices": [_choice(reply, index, meta) for index, reply in enumerate(replies)],
         "usage": usage_object(_sum([reply.usage for reply in replies if reply.usage])),
-    }
+    } | (thread_fields(replies[0].thread) if replies[0].thread else {})
 
 
 def fail(fault: Fault) -> dict[str, Any]:
     """The body of a request that failed."""
     return error_body(fault)
+
+
+def thread_fields(event: ThreadStarted) -> dict[str, Any]:
+    """Where the turn runs, beside OpenAI's own fields."""
+    return {"thread_id": event.thread} | ({"turn_number": event.turn} if event.turn else {})
 
 
 def reasoning_fields(text: str, field: ReasoningField) -> dict[str, Any]:

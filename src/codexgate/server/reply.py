@@ -14,7 +14,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from ..errors import Fault
-from ..events import Done, Event, Failed, Notice, Usage
+from ..events import Done, Event, Failed, Notice, ThreadStarted, Usage
 from ..fold import Fold, Reply
 from ..sse import HEADERS, KEEPALIVE
 from .guard import TRACE, Trace, refuse
@@ -143,7 +143,7 @@ async def _first(batches: Batches) -> list[Event]:
     begun: list[Event] = []
     async for batch in batches:
         begun += batch
-        if not all(isinstance(event, Notice | Usage) for event in batch):
+        if not all(isinstance(event, Notice | ThreadStarted | Usage) for event in batch):
             break
     return begun
 
@@ -151,7 +151,7 @@ async def _first(batches: Batches) -> list[Event]:
 def _refusal(begun: list[Event]) -> Fault | None:
     """Why there will be no answer, if it failed before anything of it was there."""
     *before, last = begun
-    nothing = all(isinstance(event, Notice | Usage) for event in before)
+    nothing = all(isinstance(event, Notice | ThreadStarted | Usage) for event in before)
     return last.fault if nothing and isinstance(last, Failed) else None
 
 
