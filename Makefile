@@ -21,7 +21,7 @@ check: $(VENV)/.ready-dev ## lint, format, types, floors, generated files
 	$(BIN)/python docs/generate.py --check
 
 bench: $(VENV)/.ready-dev ## measure, as ratios in one run
-	$(BIN)/python tests/bench.py $(ARGS)
+	$(BIN)/python -m tests.bench $(ARGS)
 
 docs: $(VENV)/.ready-dev ## write man pages, completions and references anew
 	$(BIN)/python docs/generate.py

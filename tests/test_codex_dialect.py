@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from codexgate.chat import ChatRequest, Document, Format, Image, Message, Text, Tool, ToolCall
+from codexgate.chat import ChatRequest, Document, Format, Image, Message, Text, Tool, ToolCall, ToolChoice
 from codexgate.dialects.codex import ask, wire
 from codexgate.dialects.codex.decode import Decoder
 from codexgate.errors import GateError
@@ -268,7 +268,7 @@ def test_a_plan_is_made_of_constants_and_texts() -> None:
         format=Format("schema", {"type": "object"}),
         options={"sandbox": "danger-full-access", "cwd": "/", "config": {"x": 1}},
     )
-    assert ask.plan(request, HERE) == ask.Plan(
+    assert ask.fresh(request, HERE) == ask.Plan(
         thread={
             "model": "m",
             "cwd": "/private",
@@ -302,13 +302,13 @@ def test_a_plan_is_made_of_constants_and_texts() -> None:
 
 def test_plain_puts_the_system_message_in_codexs_place() -> None:
     request = ChatRequest("m", (Message("system", (Text("be kind"),)), user("hi")))
-    thread = ask.plan(request, msgspec.structs.replace(HERE, plain=True)).thread
+    thread = ask.fresh(request, msgspec.structs.replace(HERE, plain=True)).thread
     assert (thread["baseInstructions"], "developerInstructions" in thread) == ("be kind", False)
 
 
 def test_a_workspace_that_may_be_written_is_that_folder_alone() -> None:
     authority = msgspec.structs.replace(HERE, sandbox="workspace-write")
-    made = ask.plan(ChatRequest("m", (user("hi"),)), authority)
+    made = ask.fresh(ChatRequest("m", (user("hi"),)), authority)
     assert made.thread["sandbox"] == "workspace-write"
     assert made.turn["sandboxPolicy"] == {
         "type": "workspaceWrite",
@@ -319,10 +319,11 @@ def test_a_workspace_that_may_be_written_is_that_folder_alone() -> None:
     }
 
 
-def test_tools_are_refused_by_name() -> None:
+def test_a_tool_that_must_be_called_is_refused() -> None:
+    request = ChatRequest("m", (user("hi"),), tools=(Tool("f"),), tool_choice=ToolChoice("required"))
     with pytest.raises(GateError) as refused:
-        ask.plan(ChatRequest("m", (user("hi"),), tools=(Tool("f"),)), HERE)
-    assert refused.value.fault.param == "tools"
+        ask.fresh(request, HERE)
+    assert refused.value.fault.param == "tool_choice"
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(vars(wire)) if name.endswith("APPROVAL")])

@@ -9,11 +9,18 @@ from .backends.demo import Demo
 from .backends.ollama import Ollama
 from .errors import invalid
 from .gate import Gate
-from .ports import Backend
+from .ports import Backend, ThreadStore
 from .settings import Settings
+from .stores.sqlite import Threads
 
 BACKENDS: dict[str, Callable[[Settings], Backend]] = {
-    "codex": lambda settings: Codex(settings.codex, settings.data_dir),
+    "codex": lambda settings: Codex(
+        settings.codex,
+        settings.data_dir,
+        threads=make_threads(settings),
+        wait=settings.threads.wait,
+        strict=settings.threads.strict,
+    ),
     "ollama": lambda settings: Ollama(settings.ollama),
     "demo": lambda settings: Demo(settings.demo),
 }
@@ -36,6 +43,18 @@ async def open_gate(settings: Settings, *, strict: bool = False) -> AsyncIterato
         yield gate
     finally:
         await gate.aclose()
+
+
+def make_threads(settings: Settings) -> ThreadStore:
+    """The store of threads that `settings` names; nothing is opened. Raises GateError for a bad Redis URL."""
+    options = settings.threads
+    if not options.redis_url:
+        return Threads(settings.data_dir / "threads.db", ttl=options.ttl)
+    from .stores.redis import RedisThreads  # a big library, for those who use it
+
+    return RedisThreads(
+        options.redis_url.reveal(), options.chat_key_prefix, options.worktree_key_prefix, ttl=options.ttl
+    )
 
 
 def _factory(name: str) -> Callable[[Settings], Backend]:

@@ -18,8 +18,8 @@ from .chat import ChatRequest, Message, Text
 from .errors import Fault, GateError
 from .events import Done, Event, Failed
 from .order import Order
-from .ports import Backend
-from .records import Health, Model
+from .ports import Approver, Backend
+from .records import Health, Model, PendingApproval
 
 FRESH = 5.0
 """Seconds for which a backend's list of models is believed."""
@@ -90,6 +90,26 @@ class Gate:
         """How each backend fares, asked now."""
         found = await asyncio.gather(*(backend.probe() for backend in self.backends))
         return {backend.name: health for backend, health in zip(self.backends, found, strict=True)}
+
+    def approvals(self) -> list[PendingApproval]:
+        """What backends wait for somebody to allow."""
+        return [
+            waiting
+            for backend in self.backends
+            if isinstance(backend, Approver)
+            for waiting in backend.approvals()
+        ]
+
+    def decide(self, id: str, accept: bool) -> None:
+        """Allow or refuse one of them. Raises GateError of kind `not_found` when none waits."""
+        for backend in self.backends:
+            if isinstance(backend, Approver) and id in [waiting.id for waiting in backend.approvals()]:
+                backend.decide(id, accept)
+                return
+        message = f"No approval '{id}' waits."
+        raise GateError(
+            Fault("not_found", message, "It may have been decided or run out.", "approval_not_found")
+        )
 
     async def route(self, request: ChatRequest) -> Route:
         """Find the backend for `request`. Raises GateError: no such model, or it does not chat."""

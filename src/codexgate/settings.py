@@ -21,6 +21,7 @@ from .config import FILE_VARIABLE, Foreign, Loaded, Secret, load
 from .errors import invalid
 from .gate import Alias
 from .logs import Level, LogFormat
+from .stores.threads import ThreadOptions
 
 NAME = "codexgate"
 FILE = "codexgate.toml"
@@ -51,6 +52,9 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: Annotated[
         tuple[str, ...], _said("Web pages that may call the gate, as `https://chat.example`.")
     ] = ()
+    chat_headers: Annotated[
+        tuple[str, ...], _said("Request headers that name the chat a request goes on with.")
+    ] = ("X-OpenWebUI-Chat-Id", "X-Session-Id")
     max_connections: Annotated[int, msgspec.Meta(ge=1, description="Connections open at once.")] = 256
     max_streams: Annotated[int, msgspec.Meta(ge=1, description="Answers in progress at once.")] = 64
     drain: Annotated[
@@ -78,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     codex: CodexOptions = CodexOptions()
     ollama: OllamaOptions = OllamaOptions()
     demo: DemoOptions = DemoOptions()
+    threads: ThreadOptions = ThreadOptions()
     log: LogOptions = LogOptions()
     aliases: Annotated[
         dict[str, str | Alias],
@@ -167,6 +172,10 @@ def _ollama_url(text: str) -> str | None:
     return url if usable else None
 
 
+def _redis_url(text: str) -> str | None:
+    return text if text.startswith(("redis://", "rediss://", "unix://")) else None
+
+
 def _ip_address(text: str) -> str | None:
     # Some shells and conda put the machine's or the compiler's name into HOST; listening there
     # was nobody's wish.
@@ -181,6 +190,10 @@ FOREIGN = {
     "CODEX_CWD": Foreign("codex.cwd"),
     "JANGAR_MODELS": Foreign("codex.models"),
     "JANGAR_DEFAULT_MODEL": Foreign("default_model"),
+    "JANGAR_REDIS_URL": Foreign("threads.redis_url", _redis_url),
+    "REDIS_URL": Foreign("threads.redis_url", _redis_url),
+    "JANGAR_CHAT_KEY_PREFIX": Foreign("threads.chat_key_prefix"),
+    "JANGAR_WORKTREE_KEY_PREFIX": Foreign("threads.worktree_key_prefix"),
     "HOST": Foreign("server.host", _ip_address),
     "PORT": Foreign("server.port"),
 }

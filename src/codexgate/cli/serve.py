@@ -21,6 +21,7 @@ from ..errors import Fault, GateError
 from ..gate import Gate
 from ..records import Health
 from ..server.app import Listen, Running, run_until_signal
+from ..server.routes import Chats
 from ..settings import Settings, load_settings
 from .complete import model_ids
 from .terminal import ConfigFile, Paint, config_file, escape_line, wants_colour
@@ -115,6 +116,7 @@ def _listen(settings: Settings, uds: str, key: apikey.Key | None) -> Listen:
         max_connections=server.max_connections,
         max_streams=server.max_streams,
         drain=server.drain,
+        chats=Chats(server.chat_headers, settings.codex.activity),
     )
 
 

@@ -18,7 +18,7 @@ from ..gate import Gate
 from .connection import Connections
 from .guard import DRAINING, JSON_LIMIT, POLICIES, RULES, SLOTS, Rules, Slots, add_headers, guard
 from .reply import STREAMS, Line
-from .routes import GATE, REASONING, endpoints
+from .routes import CHATS, GATE, REASONING, Chats, endpoints
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
     drain: float = 10.0
     """Seconds that open streams have when the gate stops."""
     reasoning: ReasoningField = "reasoning_content"
+    chats: Chats = Chats()
 
 
 class Running(msgspec.Struct):
@@ -57,6 +58,7 @@ def make_app(gate: Gate, listen: Listen) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app[GATE] = gate
     app[REASONING] = listen.reasoning
+    app[CHATS] = listen.chats
     app[RULES] = Rules(set(), frozenset(listen.allowed_origins), listen.key)
     app[SLOTS] = Slots(listen.max_streams)
     app[STREAMS] = set()

@@ -1,32 +1,36 @@
 """The Codex agent as a `ports.Backend`: threads and turns on a supervised child.
 
-Each request is a thread of its own that is told the history and forgotten afterwards. What it
-may do is fixed when the backend is made (`ask.Authority`); nothing of a request reaches the
-child but what `ask.plan` builds.
+A request without a chat is a thread of its own that is told the history and forgotten afterwards;
+one with a chat goes on with the chat's thread (`chats`). What it may do is fixed when the backend is
+made (`ask.Authority`); nothing of a request reaches the child but what `ask` builds.
 """
 
 import asyncio
 import logging
 import os
-import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
 
 from ... import __version__
 from ...chat import ChatRequest
-from ...dialects.codex import ask, wire
-from ...dialects.codex.decode import Decoder
+from ...dialects.codex import ask, transcript, wire
 from ...errors import Fault, GateError
 from ...events import Done, Event, Failed
-from ...records import Ability, Health, Model
+from ...ports import ThreadStore
+from ...records import Ability, Health, Model, PendingApproval
 from . import host
+from .approvals import Desk
+from .chats import Chats, Opened, Settle
 from .child import Child
 from .find import INSTALL, child_environ, codex_home, find_binary
 from .options import CodexOptions
+from .run import Run, results_of
 from .supervisor import Supervisor
 from .turn import Turn
+from .worktree import Worktrees
 
 LISTING = 10.0
 """Seconds for the list of models: with a login, Codex asks its own service first."""
@@ -40,12 +44,23 @@ class Codex:
     """The Codex agent."""
 
     name = "codex"
-    honours: frozenset[str] = frozenset()
+    honours = frozenset({"stop", "max_tokens"})
 
     def __init__(
-        self, options: CodexOptions, data_dir: Path, environ: Mapping[str, str] | None = None
+        self,
+        options: CodexOptions,
+        data_dir: Path,
+        environ: Mapping[str, str] | None = None,
+        *,
+        threads: ThreadStore | None = None,
+        wait: float = 30.0,
+        strict: bool = False,
     ) -> None:
-        """`data_dir`: where the empty folder lies that Codex works in when none is set."""
+        """`data_dir`: where its home lies, and the empty folder it works in when none is set.
+
+        `threads` remembers chats; a chat that is busy is waited for `wait` seconds, and with
+        `strict` none runs without the store.
+        """
         self._options = options
         self._environ = dict(os.environ if environ is None else environ)
         self._binary = find_binary(options.binary, self._environ)
@@ -55,10 +70,21 @@ class Codex:
         self._authority = ask.Authority(
             cwd=self._cwd,
             sandbox=options.sandbox,
+            asks=options.approvals == "ask",
             plain=options.plain,
+            history=options.history,
             config=host.thread_config(self._cwd, options.use_host_config),
         )
+        worktrees = Worktrees(Path(self._cwd)) if options.worktrees else None
+        self._threads = threads
+        self._chats: Chats | None = None
+        if threads is not None:
+            self._chats = Chats(threads, self._authority, wait=wait, strict=strict, worktrees=worktrees)
         self._supervisor = Supervisor(self._start)
+        self._desk = Desk(options.approval_timeout)
+        self._parked: dict[str, Run] = {}
+        """Runs that wait for a client's tools, by the ids of their calls."""
+        self._timers: dict[Run, asyncio.TimerHandle] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._version = ""
 
@@ -75,25 +101,33 @@ class Codex:
         return tuple(models.values())
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[list[Event]]:
-        """Run one turn; closing the generator interrupts it."""
-        decoder = Decoder()
+        """Run one turn, or go on with one that waited for tools; closing the generator interrupts it."""
         try:
-            plan = ask.plan(request, self._authority)
-            turn = Turn(await self._supervisor.child(), plan)
+            run, first = await self._open(request)
         except GateError as error:
             yield [Failed(error.fault)]
             return
-        deadline = time.monotonic() + self._options.turn_timeout
-        events: list[Event] = []
+        ended = False
         try:
-            while not (events and isinstance(events[-1], Done | Failed)):
-                events = await self._read(turn, decoder, deadline)
-                if events:
-                    yield events
+            if first:
+                yield list(first)
+            async with aclosing(run.events()) as batches:
+                async for batch in batches:
+                    ended = isinstance(batch[-1], Done | Failed)
+                    yield batch
         finally:
-            self._leave(turn, decoder.over)
-            for method, count in (decoder.unknown | decoder.undecodable).items():
-                log.debug("codex.unknown", extra={"fields": {"method": method, "count": count}})
+            if ended and run.calls:
+                self._park(run)
+            else:
+                self._finish(run)
+
+    def approvals(self) -> tuple[PendingApproval, ...]:
+        """What waits for a decision."""
+        return self._desk.pending()
+
+    def decide(self, id: str, accept: bool) -> None:
+        """Decide one. Raises GateError of kind `not_found`."""
+        self._desk.decide(id, accept)
 
     async def probe(self) -> Health:
         """Start it if need be, and see whether it has a login."""
@@ -115,30 +149,76 @@ class Codex:
 
     async def aclose(self) -> None:
         """Interrupt what still runs, and stop the child."""
+        for run in tuple(self._timers):
+            self._unpark(run)
+            self._finish(run)
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=PROBE)
         await self._supervisor.stop()
+        if self._threads is not None:
+            await self._threads.aclose()
 
-    async def _read(self, turn: Turn, decoder: Decoder, deadline: float) -> list[Event]:
-        """The events of one read, or the failure that ends the turn."""
-        left = deadline - time.monotonic()
-        patience = min(self._options.idle_timeout, left)
-        try:
-            async with asyncio.timeout(patience):
-                notifications = await turn.read()
-        except GateError as error:
-            return decoder.fail(error.fault)
-        except TimeoutError:
-            limit = "turn_timeout" if left <= self._options.idle_timeout else "idle_timeout"
-            message = f"Codex was given up after {patience:.0f} s without an end."
-            advice = f"`codex.{limit}` sets the limit."
-            return decoder.fail(Fault("timeout", message, advice, "codex_timeout", "", True))
-        return [event for told in notifications for event in decoder.feed(told.method, told.params)]
+    async def _open(self, request: ChatRequest) -> tuple[Run, tuple[Event, ...]]:
+        """A run that answers `request`, and what to tell before. Raises GateError."""
+        parked = self._waiting_for(request)
+        if parked is not None:
+            await parked.go_on(request)
+            return parked, ()
+        if request.chat:
+            self._abandon(request.chat)
+        ask.fresh(request, self._authority)  # refuses what Codex has not, before anything runs
+        child = await self._supervisor.child()
+        told: tuple[Event, ...] = ()
+        if request.chat and transcript.is_task(request):
+            plan = ask.task(request, self._authority, self._options.task_model)
+        else:
+            if request.chat and self._chats is not None:
+                opened = await self._chats.open(child, request)
+                if isinstance(opened, Opened):
+                    return self._run(opened.turn, request, opened.settle), opened.events
+                told = (opened,)
+            plan = ask.fresh(request, self._authority)
+        return self._run(Turn(child, plan), request), told
 
-    def _leave(self, turn: Turn, ended: bool) -> None:
-        task = asyncio.create_task(turn.leave(ended))
+    def _run(self, turn: Turn, request: ChatRequest, settle: Settle | None = None) -> Run:
+        return Run(turn, request, self._options, self._desk, settle)
+
+    def _waiting_for(self, request: ChatRequest) -> Run | None:
+        """The run that waits for the results that `request` brings, if it is this caller's."""
+        for result in results_of(request):
+            run = self._parked.get(result.tool_call_id)
+            if run is not None and run.request.caller == request.caller:
+                self._unpark(run)
+                return run
+        return None
+
+    def _park(self, run: Run) -> None:
+        for call in run.calls:
+            self._parked[call] = run
+        loop = asyncio.get_running_loop()
+        self._timers[run] = loop.call_later(self._options.tool_timeout, self._give_up, run)
+
+    def _unpark(self, run: Run) -> None:
+        self._timers.pop(run).cancel()
+        for call in run.calls:
+            self._parked.pop(call, None)
+
+    def _give_up(self, run: Run) -> None:
+        log.info("codex.tools_lost", extra={"fields": {"calls": len(run.calls)}})
+        self._unpark(run)
+        self._finish(run)
+
+    def _abandon(self, chat: str) -> None:
+        """The chat goes on without the results that a run of it waits for."""
+        for run in [run for run in self._timers if run.request.chat == chat]:
+            self._give_up(run)
+
+    def _finish(self, run: Run) -> None:
+        task = asyncio.create_task(run.finish())
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
+        for method, count in run.passed_over().items():
+            log.debug("codex.unknown", extra={"fields": {"method": method, "count": count}})
 
     async def _start(self) -> Child:
         if self._binary is None:
@@ -176,7 +256,7 @@ class Codex:
 
 
 def _model(listed: wire.CodexModel) -> Model:
-    abilities: set[Ability] = {"chat", "thinking"}
+    abilities: set[Ability] = {"chat", "thinking", "tools"}
     if "image" in listed.input_modalities:
         abilities.add("vision")
     details = {"description": listed.description} if listed.description else {}

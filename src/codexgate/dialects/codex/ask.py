@@ -5,15 +5,19 @@ from `Authority`, which only the operator makes; of a caller's request nothing b
 pictures, model, effort and answer schema gets through. Pure.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from ...chat import ChatRequest, Document, Image, Message, Part, Text, ToolCall
+from ...chat import ChatRequest, Document, Image, Message, Part, Text, Tool, ToolCall
 from ...errors import invalid
 from . import wire
 
 Sandbox = Literal["read-only", "workspace-write", "danger-full-access"]
+History = Literal["items", "transcript"]
+"""How a new thread is told what was said: as the messages they were, or as one text."""
 
 _POLICIES: dict[Sandbox, dict[str, Any]] = {
     "read-only": {"type": "readOnly", "networkAccess": False},
@@ -34,42 +38,74 @@ class Authority(msgspec.Struct, frozen=True):
 
     cwd: str
     sandbox: Sandbox = "read-only"
+    asks: bool = False
+    """Codex may ask a person to go beyond the sandbox; else it is told that nobody would allow it."""
     plain: bool = False
     """A caller's system text replaces Codex's own instructions instead of following them."""
+    history: History = "items"
     config: dict[str, Any] = {}
     """Configuration of every thread."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The requests of one turn, in order; `turn` still needs its thread's id."""
+    """The requests of one turn, in order; `history` and `turn` still need their thread's id."""
 
     thread: dict[str, Any]
-    """Of thread/start."""
+    """Of thread/start, or of thread/resume."""
     history: list[dict[str, Any]]
     """Of thread/inject_items; empty when there is nothing to tell."""
     turn: dict[str, Any]
     """Of turn/start."""
+    resume: str = ""
+    """The thread to go on with; empty for a new one."""
+    lasting: bool = False
+    """The thread is to be found again."""
 
 
 def initialize(version: str) -> dict[str, Any]:
-    """Of initialize. Cleaning up terminals is an experimental method, so that is asked for."""
+    """Of initialize. Tools of a client and cleaning up terminals are experimental, so that is asked for."""
     return {
         "clientInfo": {"name": "codexgate", "title": "codexgate", "version": version},
         "capabilities": {"experimentalApi": True, "optOutNotificationMethods": list(wire.IGNORED)},
     }
 
 
-def plan(request: ChatRequest, authority: Authority) -> Plan:
-    """Map a chat onto a fresh thread and one turn. Raises GateError for what Codex has not."""
-    if request.tools:
-        raise invalid("Codex models run tools of their own; `tools` are not supported on them yet.", "tools")
+def fresh(request: ChatRequest, authority: Authority, *, lasting: bool = False) -> Plan:
+    """A new thread that is told the whole history, and a turn. Raises GateError for what Codex has not."""
+    if request.tool_choice.mode in ("required", "named"):
+        raise invalid(
+            "Codex decides by itself which tools it calls.", "tool_choice", advice="Leave it `auto`."
+        )
+    thread = _thread(request, authority) | {"ephemeral": not lasting}
+    if request.tools and request.tool_choice.mode != "none":
+        thread["dynamicTools"] = [_tool(tool) for tool in request.tools]
     spoken = [message for message in request.messages if message.role not in ("system", "developer")]
     asked = spoken.pop() if spoken and spoken[-1].role == "user" else None
-    return Plan(
-        thread=_thread(request, authority),
-        history=[item for message in spoken for item in _items(message)],
-        turn=_turn(request, asked, authority),
-    )
+    if authority.history == "transcript":
+        lines = [f"{message.role}: {_as_text(message)}" for message in spoken]
+        turn = _turn(request, asked, authority, "\n".join(lines))
+        return Plan(thread, [], turn, lasting=lasting)
+    history = [item for message in spoken for item in _items(message)]
+    return Plan(thread, history, _turn(request, asked, authority), lasting=lasting)
+
+
+def resumed(request: ChatRequest, new: Sequence[Message], thread: str, authority: Authority) -> Plan:
+    """A thread that holds the history, and a turn about what is new; `new` ends with a user's message.
+
+    A resume drops the sandbox and the configuration, so they are sent again; it keeps the tools.
+    """
+    params = _thread(request, authority) | {"threadId": thread, "excludeTurns": True}
+    history = [item for message in new[:-1] for item in _items(message)]
+    return Plan(params, history, _turn(request, new[-1], authority), thread, lasting=True)
+
+
+def task(request: ChatRequest, authority: Authority, model: str) -> Plan:
+    """A client's own errand about a chat: no tools, nothing to run, nothing remembered."""
+    request = msgspec.structs.replace(request, tools=(), model=model or request.model)
+    harmless = msgspec.structs.replace(authority, sandbox="read-only", asks=False)
+    plan = fresh(request, harmless)
+    nowhere = {"environments": []}  # without an environment there is no shell
+    return msgspec.structs.replace(plan, thread=plan.thread | nowhere, turn=plan.turn | nowhere)
 
 
 def thread(id: str) -> dict[str, Any]:
@@ -110,6 +146,45 @@ def answer(method: str) -> dict[str, Any] | None:
             return None
 
 
+def tool_result(text: str) -> dict[str, Any]:
+    """Our answer to item/tool/call, once the client has run it."""
+    return {"contentItems": [{"type": "inputText", "text": text}], "success": True}
+
+
+def decision(method: str, accept: bool) -> dict[str, Any]:
+    """Our answer to a request for approval: this once, never for longer."""
+    if not accept:
+        return answer(method) or {}
+    if method == wire.ELICITATION:
+        return {"action": "accept", "content": None, "_meta": None}
+    return {"decision": "accept"}
+
+
+def tool_name(name: str) -> str:
+    """How Codex is told a client's tool: in the letters it allows, and never like one of its own.
+
+    A name that Codex has itself is accepted without a word, and then Codex's own tool is called.
+    """
+    legal = re.sub(r"[^a-zA-Z0-9_-]", "_", name)
+    return f"client_{legal}" if legal != name or name in _OWN_TOOLS or name.startswith("client_") else name
+
+
+_OWN_TOOLS = frozenset(
+    "apply_patch close_agent create_goal exec_command get_goal list_mcp_resource_templates list_mcp_resources "
+    "local_shell read_mcp_resource request_user_input resume_agent send_input shell shell_command spawn_agent "
+    "tool_search update_goal update_plan view_image wait_agent web_search write_stdin".split()
+)
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": tool_name(tool.name),
+        "description": tool.description,
+        "inputSchema": tool.parameters or {"type": "object", "properties": {}},
+    }
+
+
 def _thread(request: ChatRequest, authority: Authority) -> dict[str, Any]:
     system = _texts(request, "system")
     developer = _texts(request, "developer")
@@ -117,8 +192,7 @@ def _thread(request: ChatRequest, authority: Authority) -> dict[str, Any]:
         "model": request.model,
         "cwd": authority.cwd,
         "sandbox": authority.sandbox,
-        "approvalPolicy": "never",
-        "ephemeral": True,
+        "approvalPolicy": _policy(authority),
         "config": authority.config,
     }
     if authority.plain and system:
@@ -129,12 +203,19 @@ def _thread(request: ChatRequest, authority: Authority) -> dict[str, Any]:
     return params
 
 
-def _turn(request: ChatRequest, asked: Message | None, authority: Authority) -> dict[str, Any]:
+def _policy(authority: Authority) -> str:
+    return "on-request" if authority.asks else "never"
+
+
+def _turn(
+    request: ChatRequest, asked: Message | None, authority: Authority, before: str = ""
+) -> dict[str, Any]:
+    told = [{"type": "text", "text": before}] if before else []
     params: dict[str, Any] = {
-        "input": [_input(part) for part in asked.parts] if asked else [],
+        "input": told + ([_input(part) for part in asked.parts] if asked else []),
         "model": request.model,
         "cwd": authority.cwd,
-        "approvalPolicy": "never",
+        "approvalPolicy": _policy(authority),
         "sandboxPolicy": _POLICIES[authority.sandbox],
     }
     if request.effort:
@@ -164,11 +245,23 @@ def _items(message: Message) -> list[dict[str, Any]]:
     """A message of the past as raw Responses items (OpenAI API reference, "Responses")."""
     if message.role == "tool":
         return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
+    role = "developer" if message.role == "system" else message.role  # a system item is dropped
     items: list[dict[str, Any]] = []
     if message.parts:
-        content = [_content(part, message.role) for part in message.parts]
-        items.append({"type": "message", "role": message.role, "content": content})
+        content = [_content(part, role) for part in message.parts]
+        items.append({"type": "message", "role": role, "content": content})
     return items + [_call(call) for call in message.tool_calls]
+
+
+def _as_text(message: Message) -> str:
+    parts = [
+        part.text if isinstance(part, Text) else "[image]"
+        for part in message.parts
+        if not isinstance(part, Document)
+    ]
+    calls = [f"[called {call.name} {call.arguments}]" for call in message.tool_calls]
+    files = [f"[file] {part.name}" for part in message.parts if isinstance(part, Document)]
+    return " ".join([*parts, *files, *calls])
 
 
 def _content(part: Part, role: str) -> dict[str, Any]:
@@ -182,4 +275,9 @@ def _content(part: Part, role: str) -> dict[str, Any]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    return {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
+    return {
+        "type": "function_call",
+        "call_id": call.id,
+        "name": tool_name(call.name),
+        "arguments": call.arguments,
+    }

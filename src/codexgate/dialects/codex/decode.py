@@ -6,13 +6,14 @@ retries, the abandoned message begins anew, and text that was sent is not sent t
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from ...errors import Fault, Kind
 from ...events import (
+    Approval,
     Commentary,
     Done,
     Event,
@@ -52,7 +53,11 @@ _RETRYABLE = ("rate_limited", "unavailable", "upstream")
 class Decoder:
     """Decodes the notifications of one turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Mapping[str, str] | None = None) -> None:
+        """`tools`: the client's tools, by the names that Codex was told."""
+        self._names = dict(tools or {})
+        self._changes: dict[str, str] = {}
+        """Paths of each file change that has begun: an approval names only its item."""
         self.unknown: Counter[str] = Counter()
         """Notifications that nobody here knows, by method."""
         self.undecodable: Counter[str] = Counter()
@@ -109,6 +114,36 @@ class Decoder:
             self.undecodable[method] += 1
             return []
 
+    def call(self, params: msgspec.Raw) -> tuple[str, list[Event]]:
+        """The id and the events of a call of a client's tool. Raises msgspec.DecodeError."""
+        read = msgspec.json.decode(params, type=wire.ToolCallParams)
+        name = self._names.get(read.tool, read.tool)
+        arguments = _json(read.arguments if read.arguments is not None else {})
+        settled = self._settle()
+        return read.call_id, settled or [
+            ToolEvent(read.call_id, name, "started", runs_on="client"),
+            ToolEvent(read.call_id, name, "arguments", arguments, runs_on="client"),
+            ToolEvent(read.call_id, name, "finished", runs_on="client"),
+        ]
+
+    def approval(self, id: str, method: str, params: msgspec.Raw) -> Approval:
+        """What a person is asked; `id` is the question's. Raises msgspec.DecodeError."""
+        if method == wire.ELICITATION:
+            asked = msgspec.json.decode(params, type=wire.ElicitationParams)
+            return Approval(id, "tool", f"{asked.server_name}: {asked.message}")
+        read = msgspec.json.decode(params, type=wire.ApprovalParams)
+        if method == wire.FILE_APPROVAL:
+            return Approval(id, "file_change", self._changes.get(read.item_id, "files"), read.reason or "")
+        return Approval(id, "command", read.command or "", read.reason or "", read.cwd or "")
+
+    def pause(self) -> list[Event]:
+        """The client has to run its tools before the turn can go on."""
+        return [] if self._ended else self._end(Done("tool_calls"))
+
+    def go_on(self) -> None:
+        """The client has run them; what comes now is a new answer of the same turn."""
+        self._ended = False
+
     def fail(self, fault: Fault) -> list[Event]:
         """The end of a turn whose own end will not come."""
         return [] if self._ended else self._end(Failed(fault))
@@ -160,6 +195,8 @@ class Decoder:
         match item.type:
             case "agentMessage":
                 self._messages[item.id] = _Message(item.id, item.phase)
+            case "fileChange":
+                self._changes[item.id] = ", ".join(change.path for change in item.changes)
             case "commandExecution":
                 return self._start_tool(item, "command", item.command)
             case "mcpToolCall":

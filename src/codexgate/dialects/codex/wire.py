@@ -15,6 +15,7 @@ INITIALIZED = "initialized"
 ACCOUNT_READ = "account/read"
 MODEL_LIST = "model/list"
 THREAD_START = "thread/start"
+THREAD_RESUME = "thread/resume"
 THREAD_INJECT = "thread/inject_items"
 THREAD_UNSUBSCRIBE = "thread/unsubscribe"
 TERMINALS_CLEAN = "thread/backgroundTerminals/clean"
@@ -36,6 +37,7 @@ ERROR = "error"
 WARNING = "warning"
 MODEL_REROUTED = "model/rerouted"
 TURN_STARTED = "turn/started"
+THREAD_CLOSED = "thread/closed"
 TURN_COMPLETED = "turn/completed"
 
 IGNORED = (
@@ -216,6 +218,30 @@ class RateLimitsParams(_Wire):
     """Of account/rateLimits/updated."""
 
     rate_limits: RateLimits
+
+
+class ToolCallParams(_Wire):
+    """Of item/tool/call: the model called one of the client's tools."""
+
+    call_id: str
+    tool: str
+    arguments: Any = None
+
+
+class ApprovalParams(_Wire):
+    """Of item/commandExecution/requestApproval and item/fileChange/requestApproval."""
+
+    item_id: str = ""
+    command: str | None = None
+    cwd: str | None = None
+    reason: str | None = None
+
+
+class ElicitationParams(_Wire):
+    """Of mcpServer/elicitation/request, which also asks whether an MCP tool may be called."""
+
+    server_name: str = ""
+    message: str = ""
 
 
 class Thread(_Wire):

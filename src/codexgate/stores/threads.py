@@ -1,0 +1,76 @@
+"""What the stores of threads share: their settings, their two faults, and how a second client waits.
+
+Knows no store. Which one is used is for `assemble` to say.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from ..config import Secret
+from ..errors import Fault, GateError
+
+T = TypeVar("T")
+
+WEEK = 604_800
+"""Seconds that a chat is kept after its last write, as in Jangar."""
+POLL = 0.05
+"""Seconds between two tries for a lock. Asking is cheap, and a turn takes seconds at least."""
+
+
+class ThreadOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How chats keep their threads."""
+
+    redis_url: Annotated[
+        Secret,
+        Meta(
+            description="Redis that keeps the threads, as `redis://user:password@host:6379/0`; empty: SQLite."
+        ),
+    ] = Secret()
+    ttl: Annotated[int, Meta(ge=1, description="How long a chat is kept after its last write (seconds).")] = (
+        WEEK
+    )
+    wait: Annotated[
+        float, Meta(ge=0, description="How long a second client waits for a chat that is in use (seconds).")
+    ] = 30
+    strict: Annotated[
+        bool, Meta(description="Refuse a chat's turn while the store is down, instead of starting afresh.")
+    ] = False
+    chat_key_prefix: Annotated[str, Meta(description="Start of the Redis keys of chats.")] = "openwebui:chat"
+    worktree_key_prefix: Annotated[str, Meta(description="Start of the Redis keys of chats' worktrees.")] = (
+        "openwebui:worktree"
+    )
+
+
+def unavailable(message: str, advice: str = "", retry_after: float = 0) -> GateError:
+    """The store cannot be used now (503)."""
+    return GateError(
+        Fault(
+            "unavailable",
+            message,
+            advice,
+            "thread_store_unavailable",
+            retryable=True,
+            retry_after=retry_after,
+        )
+    )
+
+
+async def acquire(take: Callable[[], Awaitable[T | None]], wait: float) -> T:
+    """Return what `take` gives, asked again until it gives something.
+
+    Raises GateError of kind `conflict`, code `chat_busy`, when that is not within `wait` seconds.
+    """
+    end = time.monotonic() + wait
+    while (taken := await take()) is None:
+        if time.monotonic() >= end:
+            advice = "Wait for it to end, or start another chat."
+            raise GateError(
+                Fault("conflict", "This chat is busy with another turn.", advice, "chat_busy", retryable=True)
+            )
+        await asyncio.sleep(POLL)
+    return taken

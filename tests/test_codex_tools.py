@@ -1,0 +1,327 @@
+"""A client's own tools on a Codex model: the turn waits, the client runs them, the turn goes on.
+
+One conversation with the model all the while: the provider's log shows it.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import openai
+import pytest
+
+from codexgate.backends.codex import Codex, CodexOptions
+from codexgate.backends.codex.approvals import Desk
+from codexgate.backends.codex.child import Child, Told
+from codexgate.backends.codex.run import Run
+from codexgate.backends.codex.turn import Turn
+from codexgate.chat import ChatRequest, Message, Tool
+from codexgate.chat import Text as Said
+from codexgate.dialects.codex import ask, wire
+from codexgate.fold import fold
+from codexgate.jsonrpc import Request, RequestId, receive
+from codexgate.server.app import Listen
+from codexgate.stores.sqlite import Threads
+from tests.servers.codex_home import MODEL, make_codex_home
+from tests.servers.gateway import serving
+from tests.servers.responses import Call, ScriptedResponses, Text
+from tests.support import run
+
+Body = dict[str, Any]
+
+
+def tool(name: str) -> Any:
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": "The weather.", "parameters": parameters},
+    }
+
+
+ASK: list[Any] = [{"role": "user", "content": "SC:tools"}]
+
+
+@asynccontextmanager
+async def bench(
+    tmp_path: Path, *answers: Any, **options: Any
+) -> AsyncIterator[tuple[ScriptedResponses, openai.AsyncOpenAI, Codex]]:
+    async with ScriptedResponses() as provider:
+        provider.script("tools", *answers)
+        home = make_codex_home(tmp_path / "home", provider.url)
+        environ = {**os.environ, "CODEX_HOME": str(home), "HOME": str(home)}
+        codex = Codex(
+            CodexOptions(**options), tmp_path / "data", environ, threads=Threads(tmp_path / "threads.db")
+        )
+        async with serving(codex, listen=Listen(drain=0)) as url:
+            async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="one", max_retries=0) as client:
+                yield provider, client, codex
+
+
+def assistant(calls: list[Any]) -> Any:
+    called = [
+        {
+            "id": c.id,
+            "type": "function",
+            "function": {"name": c.function.name, "arguments": c.function.arguments},
+        }
+        for c in calls
+    ]
+    return {"role": "assistant", "content": None, "tool_calls": called}
+
+
+def result(call: Any, text: str) -> Any:
+    return {"role": "tool", "tool_call_id": call.id, "content": text}
+
+
+def outputs(request: Body) -> list[str]:
+    """The results of tools that the model was sent."""
+    found = [item["output"] for item in request["input"] if item["type"] == "function_call_output"]
+    return [one if isinstance(one, str) else "".join(part.get("text", "") for part in one) for one in found]
+
+
+@pytest.mark.parametrize("chat", [None, "c1"], ids=["alone", "in a chat"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_the_same_turn_goes_on_with_the_result(tmp_path: Path, streamed: bool, chat: str | None) -> None:
+    async def scenario() -> None:
+        answers = [[Call("weather", {"city": "Ulm"})], [Text("It is sunny.")]]
+        async with bench(tmp_path, *answers) as (provider, client, codex):
+            extra: Any = {"X-OpenWebUI-Chat-Id": chat} if chat else {}
+            said = list(ASK)
+            calls, finish = await calling(client, said, streamed, extra)
+            assert finish == "tool_calls"
+            assert [(c.function.name, json.loads(c.function.arguments)) for c in calls] == [
+                ("weather", {"city": "Ulm"})
+            ]
+            said += [assistant(calls), result(calls[0], "sunny, 21°")]
+            after = await client.chat.completions.create(
+                model=MODEL, messages=said, tools=[tool("weather")], extra_headers=extra
+            )
+            assert (after.choices[0].message.content, after.choices[0].finish_reason) == (
+                "It is sunny.",
+                "stop",
+            )
+            assert after.usage is not None and after.usage.total_tokens == 240
+            assert len(provider.requests) == 2
+            assert outputs(provider.requests[1]) == ["sunny, 21°"]
+            assert provider.requests[0]["prompt_cache_key"] == provider.requests[1]["prompt_cache_key"]
+            assert not codex._parked and not codex._timers
+            if chat:
+                said += [
+                    {"role": "assistant", "content": "It is sunny."},
+                    {"role": "user", "content": "SC:plain"},
+                ]
+                more = await client.chat.completions.create(
+                    model=MODEL, messages=said, tools=[tool("weather")], extra_headers=extra
+                )
+                assert more.choices[0].message.content == "Hello from the model."
+                assert provider.requests[2]["prompt_cache_key"] == provider.requests[0]["prompt_cache_key"]
+
+    run(scenario())
+
+
+async def calling(
+    client: openai.AsyncOpenAI, said: list[Any], streamed: bool, extra: Any = None
+) -> tuple[list[Any], str | None]:
+    """The calls of an answer, and how it ended."""
+    if not streamed:
+        whole = await client.chat.completions.create(
+            model=MODEL, messages=said, tools=[tool("weather")], extra_headers=extra
+        )
+        return list(whole.choices[0].message.tool_calls or []), whole.choices[0].finish_reason
+    async with client.chat.completions.stream(
+        model=MODEL, messages=said, tools=[tool("weather")], extra_headers=extra
+    ) as stream:
+        final = await stream.get_final_completion()
+    return list(final.choices[0].message.tool_calls or []), final.choices[0].finish_reason
+
+
+def test_two_calls_of_one_model_step_reach_the_client_and_both_results_the_model(tmp_path: Path) -> None:
+    """Codex 0.163 asks for one after the other, so they are two answers; 0.169 asks at once (below)."""
+
+    async def scenario() -> None:
+        answers = [
+            [Call("weather", {"city": "Ulm"}), Call("weather", {"city": "Köln"})],
+            [Text("Both sunny.")],
+        ]
+        async with bench(tmp_path, *answers) as (provider, client, _):
+            said = list(ASK)
+            cities: list[str] = []
+            while len(cities) < 2:
+                calls, finish = await calling(client, said, streamed=True)
+                assert finish == "tool_calls"
+                cities += [json.loads(call.function.arguments)["city"] for call in calls]
+                said += [
+                    assistant(calls),
+                    *(result(call, f"{call.function.arguments} sunny") for call in calls),
+                ]
+            assert cities == ["Ulm", "Köln"]
+            after = await client.chat.completions.create(model=MODEL, messages=said, tools=[tool("weather")])
+            assert after.choices[0].message.content == "Both sunny."
+            assert [json.loads(one[:-6])["city"] for one in outputs(provider.requests[1])] == cities
+            assert len(provider.requests) == 2
+
+    run(scenario())
+
+
+class Recorded:
+    """A turn that says what a recording says, and stops where the recording waits for an answer."""
+
+    thread = "t"
+
+    def __init__(self, name: str) -> None:
+        lines = (Path(__file__).parent / "recordings" / f"{name}.jsonl").read_bytes().splitlines()
+        told = [msgspec.json.decode(line) for line in lines]
+        self.answered: dict[RequestId, Any] = {}
+        self._waits = False
+        self._told: list[Told] = []
+        for one in told:
+            message = one["msg"]
+            if (
+                one["dir"].startswith("server")
+                and "method" in message
+                and "threadId" in message.get("params", {})
+            ):
+                self._told.append(receive(msgspec.json.encode(message)))  # type: ignore[arg-type]
+
+    async def read(self) -> list[Told]:
+        if self._waits and not self.answered:
+            await asyncio.Event().wait()
+        one = self._told.pop(0)
+        self._waits = (
+            isinstance(one, Request)
+            and not isinstance(self._told[0], Request)
+            and "tool/call" not in str(self._told[1:2])
+        )
+        return [one]
+
+    async def answer(self, id: RequestId, result: Body | None) -> None:
+        self.answered[id] = result
+
+    async def leave(self, ended: bool) -> None:
+        assert ended
+
+
+def test_two_calls_at_once_are_two_calls_of_one_answer_whatever_the_order_of_the_results() -> None:
+    async def scenario() -> None:
+        turn = Recorded("parallel_tool_calls_are_mixed_up")
+        request = ChatRequest("m", (Message("user", (Said("x"),)),), tools=(Tool("lookup_ticket"),))
+        waiting = Run(cast("Turn", turn), request, CodexOptions(), Desk(1))
+        first = fold([event async for batch in waiting.events() for event in batch])
+        assert [(call.id, call.arguments) for call in first.tool_calls] == [
+            ("call_A", '{"id":"T-1"}'),
+            ("call_B", '{"id":"T-2"}'),
+        ]
+        results = [Message("tool", (Said(f"res {id}"),), tool_call_id=id) for id in ("call_B", "call_A")]
+        await waiting.go_on(msgspec.structs.replace(request, messages=(*request.messages, *results)))
+        assert {id: given["contentItems"][0]["text"] for id, given in turn.answered.items()} == {
+            0: "res call_A",
+            1: "res call_B",
+        }
+        second = fold([event async for batch in waiting.events() for event in batch])
+        assert (second.text, second.reason) == ("both looked up.", "stop")
+        await waiting.finish()
+
+    run(scenario())
+
+
+def test_a_turn_that_waited_too_long_falls_back_to_the_whole_history(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        answers = [[Call("weather", {"city": "Ulm"})], [Text("It is sunny.")]]
+        async with bench(tmp_path, *answers, tool_timeout=0.1) as (provider, client, codex):
+            calls, _ = await calling(client, list(ASK), streamed=False)
+            while codex._timers:
+                await asyncio.sleep(0.01)
+            provider.default = [[Text("Sunny, I read.")]]
+            provider.script("tools", [Text("Sunny, I read.")])
+            said = [*ASK, assistant(calls), result(calls[0], "sunny")]
+            after = await client.chat.completions.create(model=MODEL, messages=said, tools=[tool("weather")])
+            assert after.choices[0].message.content == "Sunny, I read."
+            assert outputs(provider.requests[-1]) == ["sunny"]
+
+    run(scenario())
+
+
+def test_what_one_caller_left_open_is_not_anothers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        answers = [[Call("weather", {"city": "Ulm"})], [Text("It is sunny.")]]
+        async with bench(tmp_path, *answers) as (provider, client, codex):
+            calls, _ = await calling(client, list(ASK), streamed=False)
+            provider.script("tools", [Text("Another turn.")])
+            said = [*ASK, assistant(calls), result(calls[0], "stolen")]
+            other = client.with_options(api_key="two")
+            after = await other.chat.completions.create(model=MODEL, messages=said, tools=[tool("weather")])
+            assert after.choices[0].message.content == "Another turn."
+            assert codex._parked, "the first caller's turn still waits"
+
+    run(scenario())
+
+
+def test_a_chat_that_goes_on_without_the_results_ends_the_turn_that_waits(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, [Call("weather", {"city": "Ulm"})], [Text("never")]) as (_, client, codex):
+            extra = {"X-OpenWebUI-Chat-Id": "c1"}
+            await calling(client, list(ASK), streamed=False, extra=extra)
+            after = await client.chat.completions.create(
+                model=MODEL, messages=[{"role": "user", "content": "SC:plain"}], extra_headers=extra
+            )
+            assert after.choices[0].message.content == "Hello from the model."
+            assert not codex._parked
+
+    run(scenario())
+
+
+def test_a_tool_named_like_one_of_codexs_own_is_the_clients(tmp_path: Path) -> None:
+    """Codex takes such a name without a word, and then calls its own tool."""
+
+    async def scenario() -> None:
+        answers = [[Call(ask.tool_name("exec_command"), {"city": "Ulm"})], [Text("Done.")]]
+        async with bench(tmp_path, *answers) as (_, client, _codex):
+            whole = await client.chat.completions.create(
+                model=MODEL, messages=ASK, tools=[tool("exec_command"), tool("get.weather")]
+            )
+            (call,) = whole.choices[0].message.tool_calls or []
+            assert call.type == "function" and call.function.name == "exec_command"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("weather", "weather"),
+        ("shell", "client_shell"),
+        ("get.weather", "client_get_weather"),
+        ("client_x", "client_client_x"),
+    ],
+)
+def test_names_that_codex_is_told(name: str, told: str) -> None:
+    assert ask.tool_name(name) == told
+
+
+def test_leaving_a_turn_that_waits_for_nothing_sends_no_interrupt_while_it_is_parked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Body] = []
+    send = Child._send
+
+    async def spy(self: Child, line: bytes) -> None:
+        sent.append(msgspec.json.decode(line))
+        await send(self, line)
+
+    monkeypatch.setattr(Child, "_send", spy)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, [Call("weather", {"city": "Ulm"})], [Text("x")]) as (_, client, codex):
+            await calling(client, list(ASK), streamed=True)
+            assert codex._parked
+            assert not [line for line in sent if line.get("method") == wire.TURN_INTERRUPT]
+
+    run(scenario())
+    assert len([line for line in sent if line.get("method") == wire.TURN_INTERRUPT]) == 1, (
+        "closing the gate ends it"
+    )
