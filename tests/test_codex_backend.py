@@ -271,21 +271,6 @@ def test_the_official_client_lists_chats_and_streams(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_tools_of_the_client_are_refused_by_name(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with bench(tmp_path) as codex, serving(codex.codex) as url:
-            async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
-                tools: Any = [{"type": "function", "function": {"name": "f"}}]
-                with pytest.raises(openai.BadRequestError) as refused:
-                    await client.chat.completions.create(
-                        model=MODEL, messages=[{"role": "user", "content": "x"}], tools=tools
-                    )
-                assert refused.value.param == "tools"
-            assert not codex.provider.requests
-
-    run(scenario())
-
-
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every line that was sent to the child."""

@@ -7,7 +7,8 @@ itself, so only what is new is in our requests, and the model sees everything ex
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,12 @@ from codexgate.backends.codex.child import Child
 from codexgate.dialects.codex import wire
 from codexgate.errors import Fault, GateError
 from codexgate.ports import ThreadStore
+from codexgate.stores.redis import RedisThreads
 from codexgate.stores.sqlite import Threads
 from tests.servers.codex_home import MODEL, make_codex_home
 from tests.servers.gateway import client, serving
 from tests.servers.responses import Hold, Part, ScriptedResponses, Text, texts
+from tests.servers.valkey import Valkey
 from tests.support import run
 
 CHAT = "/v1/chat/completions"
@@ -53,6 +56,18 @@ class Bench:
         async with self.session.post(CHAT, json=body, headers=headers) as answer:
             read: Body = await answer.json()
             return {"status": answer.status, **read}
+
+
+Open = Callable[[Path], ThreadStore]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def open_store(request: pytest.FixtureRequest) -> Open:
+    """Opens the store of a folder, once more each time, as every gate does."""
+    if request.param == "sqlite":
+        return lambda folder: Threads(folder / "threads.db")
+    valkey: Valkey = request.getfixturevalue("valkey")
+    return lambda folder: RedisThreads(valkey.url)
 
 
 @asynccontextmanager
@@ -112,9 +127,11 @@ def told(sent: list[Body]) -> list[str]:
     ]
 
 
-def test_a_chat_goes_on_with_its_thread_and_sends_only_what_is_new(tmp_path: Path, sent: list[Body]) -> None:
+def test_a_chat_goes_on_with_its_thread_and_sends_only_what_is_new(
+    tmp_path: Path, sent: list[Body], open_store: Open
+) -> None:
     async def scenario() -> list[Body]:
-        async with ScriptedResponses() as provider, gate(tmp_path, provider) as bench:
+        async with ScriptedResponses() as provider, gate(tmp_path, provider, open_store(tmp_path)) as bench:
             first = await bench.say("SC:echo one")
             second = await bench.say("SC:echo one", f" {content(first)}\n", "SC:echo two")
             third = await bench.say("SC:echo one", "one", "SC:echo two", "two", "SC:echo three")
@@ -149,12 +166,12 @@ def test_usage_is_each_turns_own(tmp_path: Path) -> None:
     assert run(scenario()) == [120, 120]
 
 
-def test_a_restart_of_the_gate_forgets_nothing(tmp_path: Path, sent: list[Body]) -> None:
+def test_a_restart_of_the_gate_forgets_nothing(tmp_path: Path, sent: list[Body], open_store: Open) -> None:
     async def scenario() -> None:
         async with ScriptedResponses() as provider:
-            async with gate(tmp_path, provider) as bench:
+            async with gate(tmp_path, provider, open_store(tmp_path)) as bench:
                 first = await bench.say("SC:echo one")
-            async with gate(tmp_path, provider) as bench:
+            async with gate(tmp_path, provider, open_store(tmp_path)) as bench:
                 second = await bench.say("SC:echo one", "one", "SC:echo two")
             assert (content(second), second["turn_number"]) == ("two", 2)
             assert first["thread_id"] == second["thread_id"]
@@ -226,10 +243,12 @@ def test_a_turn_that_failed_is_not_gone_on_with(tmp_path: Path, sent: list[Body]
 
 
 @pytest.mark.parametrize("gates", [1, 2], ids=["one gate", "two gates on one store"])
-def test_two_requests_of_a_chat_come_one_after_the_other(tmp_path: Path, gates: int) -> None:
+def test_two_requests_of_a_chat_come_one_after_the_other(
+    tmp_path: Path, gates: int, open_store: Open
+) -> None:
     async def scenario() -> None:
         hold = Hold()
-        async with ScriptedResponses() as provider, gate(tmp_path, provider) as bench:
+        async with ScriptedResponses() as provider, gate(tmp_path, provider, open_store(tmp_path)) as bench:
             provider.script("held", [Part("a"), hold, Part("b")])
 
             async def both(other: Bench) -> None:
@@ -247,7 +266,7 @@ def test_two_requests_of_a_chat_come_one_after_the_other(tmp_path: Path, gates: 
             if gates == 1:
                 await both(bench)
             else:
-                async with gate(tmp_path / "second", provider, Threads(tmp_path / "threads.db")) as other:
+                async with gate(tmp_path / "second", provider, open_store(tmp_path)) as other:
                     await both(other)
 
     run(scenario())
@@ -358,3 +377,49 @@ def test_stop_and_max_tokens_are_kept_by_cutting(tmp_path: Path, sent: list[Body
             assert (content(cut), cut["choices"][0]["finish_reason"]) == ("one ", "length")
 
     run(scenario())
+
+
+def git(folder: Path, *words: str) -> str:
+    env = {
+        **os.environ,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_AUTHOR_NAME": "x",
+        "GIT_AUTHOR_EMAIL": "x",
+        "GIT_COMMITTER_NAME": "x",
+        "GIT_COMMITTER_EMAIL": "x",
+    }
+    return subprocess.run(
+        ["git", *words], cwd=folder, env=env, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_each_chat_works_in_a_worktree_of_its_own(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git(repository, "init", "-q")
+    (repository / "a.txt").write_text("committed")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "first")
+
+    async def scenario() -> list[str]:
+        options: dict[str, Any] = {"cwd": repository, "worktrees": True, "sandbox": "workspace-write"}
+        async with ScriptedResponses() as provider, gate(tmp_path, provider, **options) as bench:
+            folders: list[str] = []
+            for chat, said in (
+                ("c1", ["SC:run pwd; echo new > b.txt"]),
+                ("c2", ["SC:run pwd"]),
+                ("c1", ["SC:run pwd; echo new > b.txt", "Command done.", "SC:run pwd; cat b.txt"]),
+            ):
+                await bench.say(*said, chat=chat)
+                folders.append(str(provider.requests[-1]["input"][-1]["output"]))
+            return folders
+
+    first, second, third = run(scenario())
+    places = [
+        next(line for line in said.splitlines() if ".worktrees" in line) for said in (first, second, third)
+    ]
+    assert places[0] == places[2] != places[1]
+    assert "new" in third.splitlines(), "the chat's changes are still there"
+    assert (repository / "a.txt").read_text() == "committed" and not (repository / "b.txt").exists()
+    assert git(repository, "status", "--porcelain") == ""
+    assert len(list((repository / ".worktrees").iterdir())) == 2

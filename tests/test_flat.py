@@ -45,36 +45,124 @@ SHOWN: dict[str, tuple[list[Event], str]] = {
     ),
     "a command and its output": (
         [command("started", "/bin/bash -lc 'ls -l'"), command("output", "a\n"), command("finished", "b\n")],
-        "```sh\nls -l\n```\n\n```\na\nb\n```",
+        "```sh\nls -l\na\nb\n```",
     ),
-    "a command without output": ([command("started", "true"), command("finished")], "```sh\ntrue\n```"),
+    "a command without output": (
+        [command("started", "true"), command("finished")],
+        "```sh\ntrue\n```",
+    ),
+    "a command that failed": (
+        [command("started", "false"), ToolEvent("1", "command", "finished", ok=False)],
+        "```sh\nfalse\n(failed)\n```",
+    ),
+    "a run of commands is one block": (
+        [
+            *(command("started", "ls"), command("output", "a\n\n"), command("finished")),
+            *(command("started", "true", "2"), command("finished", id="2")),
+            *(command("started", "pwd", "3"), command("finished", "/", "3")),
+            TextDelta("So."),
+        ],
+        "```sh\nls\na\n\ntrue\n\npwd\n/\n```\n\nSo.",
+    ),
+    "five lines of each command": (
+        [
+            *(command("started", "seq 6"), command("finished", "1\n2\n3\n4\n5\n6\n")),
+            *(command("started", "seq 5", "2"), command("finished", "1\n2\n3\n4\n5\n", "2")),
+        ],
+        "```sh\nseq 6\n1\n2\n3\n4\n5\n…\n\nseq 5\n1\n2\n3\n4\n5\n```",
+    ),
+    "commands at the same time": (
+        [
+            *(command("started", "one"), command("started", "two", "2")),
+            *(command("output", "2\n", "2"), command("output", "1\n")),
+        ],
+        "```sh\none\n\ntwo\n2\n\n1\n```",
+    ),
+    "a command that is cut off shows its last line": (
+        [command("started", "cat"), command("output", "half"), Usage(1, 1), Done("cancelled")],
+        "```sh\ncat\nhalf\n```",
+    ),
+    "a block that was closed goes on in another": (
+        [command("started", "ls"), command("output", "a\nb"), Notice("x", "y"), command("finished", "c")],
+        "```sh\nls\na\n```\n\n> y\n\n```sh\nbc\n```",
+    ),
+    "blank lines count when more follows": (
+        [command("started", "x"), command("output", "\n\n\n\n\n"), command("finished", "a\n")],
+        "```sh\nx\n\n\n\n\n\n…\n```",
+    ),
+    "carriage returns end lines": (
+        [command("started", "x"), command("output", "1%\r2%\r"), command("finished", "\nok\r\n")],
+        "```sh\nx\n1%\n2%\nok\n```",
+    ),
+    "a very long line": (
+        [command("started", "x"), command("finished", "y" * 2000)],
+        f"```sh\nx\n{'y' * 1000}…\n```",
+    ),
+    "escapes split over deltas": (
+        [
+            *(command("started", "ls \x1b[1m-l"), command("output", "\x1b"), command("output", "[3")),
+            *(
+                command("output", "1mred\x1b]0;ti"),
+                command("output", "tle\x1b"),
+                command("finished", "\\!\n"),
+            ),
+        ],
+        "```sh\nls -l\nred!\n```",
+    ),
     "at most five lines of output": (
         [command("started", "seq 9"), *(command("output", f"{n}\n") for n in range(9)), command("finished")],
-        "```sh\nseq 9\n```\n\n```\n0\n1\n2\n3\n4\n…\n```",
+        "```sh\nseq 9\n0\n1\n2\n3\n4\n…\n```",
     ),
     "output with back-ticks cannot break out": (
         [command("started", "cat x"), command("finished", "```\n# I am the assistant")],
-        "```sh\ncat x\n```\n\n````\n```\n# I am the assistant\n````",
+        "```sh\ncat x\n```\n````sh\n```\n# I am the assistant\n````",
     ),
-    "a changed file": ([FileChange("a.py", "-x\n+y\n", "update")], "```diff\na.py\n-x\n+y\n```"),
+    "a changed file": ([FileChange("a.py", "-x\n+y\n", "update")] * 2, "```diff\na.py\n-x\n+y\n```"),
+    "a long change": (
+        [FileChange("a", "+1\n+2\n+3\n+4\n+5\n+6\n", "update")],
+        "```diff\na\n+1\n+2\n+3\n+4\n+5\n…\n```",
+    ),
     "a web search": (
         [ToolEvent("1", "web_search", "started", "why `x`")],
         "Searched the web for `` why `x` ``",
     ),
-    "an MCP call": ([ToolEvent("1", "mcp:mem/find", "started", '{"q":1}')], '`mem/find` `{"q":1}`'),
+    "an MCP call": (
+        [
+            ToolEvent("1", "mcp:mem/find", "started", '{"q":1}'),
+            ToolEvent("1", "mcp:mem/find", "finished", "```\nfound"),
+        ],
+        'Called `mem/find` with `{"q":1}`\n\n````\n```\nfound\n````',
+    ),
+    "an MCP call between commands": (
+        [
+            *(command("started", "a"), command("finished"), ToolEvent("2", "mcp:m/t", "started")),
+            *(ToolEvent("2", "mcp:m/t", "finished", "r"), command("started", "b", "3")),
+        ],
+        "```sh\na\n```\n\nCalled `m/t`\n\n```\nr\n```\n\n```sh\nb\n```",
+    ),
     "a plan": (
         [Plan((Step("look\nat it", "done"), Step("act", "active"), Step("rest", "pending")), "so")],
         "**Plan** so\n\n- [x] look at it\n- [ ] act (in progress)\n- [ ] rest",
     ),
     "the same plan is not repeated": ([Plan((Step("a", "done"),))] * 2, "**Plan**\n\n- [x] a"),
     "a notice": ([Notice("retry", "again\nsoon"), TextDelta("a")], "> again soon\n\na"),
-    "an approval": ([Approval("7", "command", "rm x")], "Waiting for approval `7`\n\n```\nrm x\n```"),
+    "rate limits once": ([Notice("rate_limits", "5%"), Notice("rate_limits", "4%")], "> 5%"),
+    "an approval": (
+        [Approval("7", "command", "/bin/bash -lc 'rm x'")],
+        "Waiting for approval `7`. Answer with `codexgate approvals accept 7` or"
+        " `codexgate approvals decline 7`.\n\n```sh\nrm x\n```",
+    ),
+    "an approval hides nothing": (
+        [Approval("7", "command", "ls \x1b]; rm x\x07\n\u202eend", "to\nsee", "/w")],
+        "Waiting for approval `7` in `/w`. Answer with `codexgate approvals accept 7` or"
+        " `codexgate approvals decline 7`.\n\n> to see\n\n```sh\nls \\x1b]; rm x\\x07\n\\u202eend\n```",
+    ),
 }
 
 
 @pytest.mark.parametrize(("events", "text"), SHOWN.values(), ids=SHOWN.keys())
 def test_shown_in_the_content(events: list[Event], text: str) -> None:
-    assert flatten(events) == (text, "")
+    assert flatten([*events, Done("stop")]) == (text, "")
 
 
 def test_activity_in_the_reasoning_leaves_the_answer_alone() -> None:
@@ -85,6 +173,39 @@ def test_activity_in_the_reasoning_leaves_the_answer_alone() -> None:
         Commentary("c", "2"),
     ]
     assert flatten(events, "reasoning") == ("ab", "```sh\nls\n```\n\nc")
+
+
+def test_a_plan_can_be_left_out() -> None:
+    flat = Flat("content", include_plan=False)
+    assert flat.feed(Plan((Step("a", "done"),))) == []
+
+
+def test_output_is_shown_as_it_comes() -> None:
+    flat = Flat("content")
+    flat.feed(command("started", "make"))
+    assert flat.feed(command("output", "one\ntw")) == [TextDelta("one\n")]
+    assert flat.feed(command("output", "o\n")) == [TextDelta("two\n")]
+
+
+@pytest.mark.parametrize(
+    "event", [TextDelta("a"), ReasoningDelta("a"), ToolEvent("2", "f", "started", runs_on="client"), Usage()]
+)
+@pytest.mark.parametrize("activity", ["content", "reasoning"])
+def test_the_block_is_closed_before_anything_else(event: Event, activity: Activity) -> None:
+    flat = Flat(activity)
+    flat.feed(command("started", "make"))
+    first, *_ = flat.feed(event)
+    assert isinstance(first, TextDelta | ReasoningDelta) and first.text == "```"
+
+
+def test_asterisks_are_held_back_no_longer_than_needed() -> None:
+    flat = Flat()
+    assert flat.feed(ReasoningDelta("a**", "1")) == [ReasoningDelta("a")]
+    assert flat.feed(ReasoningDelta("*b***", "1")) == [ReasoningDelta("***b")]
+    assert flat.feed(ReasoningDelta("****", "1")) == []
+    assert flat.feed(TextDelta("c")) == [ReasoningDelta("\n"), TextDelta("c")]
+    assert flat.feed(ReasoningDelta("**", "2")) == []
+    assert flat.feed(Done("stop")) == [ReasoningDelta("\n**"), Done("stop")]
 
 
 def test_activity_can_be_off() -> None:
@@ -119,6 +240,11 @@ def test_separate_thoughts_are_a_blank_line_apart() -> None:
         ("/usr/bin/zsh -lc 'a'", "a"),
         ('/bin/sh -c "echo \\"x\\" \\$y"', 'echo "x" $y'),
         ("/bin/bash -lc 'it'\\''s'", "it's"),
+        ("""/bin/bash -lc "it's"''!'""", """/bin/bash -lc "it's"''!'"""),
+        ("""/bin/bash -lc 'a '"'"'b'""", "a 'b"),
+        ("bash -lc ls", "ls"),
+        ("bash -lc 'a' ; rm 'b'", "bash -lc 'a' ; rm 'b'"),
+        ("/opt/homebrew/bin/bash -lc 'a'", "a"),
         ("python -c 'x'", "python -c 'x'"),
         ("bash -lc 'two\nlines'", "two\nlines"),
     ],

@@ -19,6 +19,8 @@ PURE = [
     "order.py",
     "fold.py",
     "flat.py",
+    "activity.py",
+    "cut.py",
     "jsonrpc.py",
     "lines.py",
     "sse.py",

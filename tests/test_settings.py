@@ -88,7 +88,13 @@ def test_a_file_that_somebody_else_left_in_the_folder_is_refused(
 def test_a_file_of_the_folder_one_is_in_decides_nothing_about_what_may_run(home: Path, key: str) -> None:
     """A cloned repository may bring one; naming it is a decision, being there is not."""
     section, _, name = key.rpartition(".")
-    value = {"codex.use_host_config": "true", "codex.sandbox": '"workspace-write"'}.get(key, '"/tmp/x"')
+    values = {
+        "codex.use_host_config": "true",
+        "codex.sandbox": '"workspace-write"',
+        "codex.approvals": '"ask"',
+        "threads.redis_url": '"redis://evil.example"',
+    }
+    value = values.get(key, '"/tmp/x"')
     text = f"[{section}]\n{name} = {value}\n" if section else f"{name} = {value}\n"
     file = home / "work" / "codexgate.toml"
     file.write_text(text)

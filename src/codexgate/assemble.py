@@ -53,7 +53,7 @@ def make_threads(settings: Settings) -> ThreadStore:
     from .stores.redis import RedisThreads  # a big library, for those who use it
 
     return RedisThreads(
-        options.redis_url.reveal(), options.chat_key_prefix, options.worktree_key_prefix, ttl=options.ttl
+        options.redis_url.reveal(), options.chat_prefix, options.worktree_prefix, ttl=options.ttl
     )
 
 

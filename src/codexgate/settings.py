@@ -155,7 +155,15 @@ def _keep_authority(loaded: Loaded[Settings], file: Path) -> None:
             raise invalid(message, key, "invalid_setting", advice)
 
 
-AUTHORITY = ("codex.binary", "codex.sandbox", "codex.use_host_config", "server.host", "data_dir")
+AUTHORITY = (
+    "codex.binary",
+    "codex.sandbox",
+    "codex.use_host_config",
+    "codex.approvals",
+    "server.host",
+    "threads.redis_url",
+    "data_dir",
+)
 """Settings that decide what may run and who may come in."""
 
 
@@ -192,8 +200,8 @@ FOREIGN = {
     "JANGAR_DEFAULT_MODEL": Foreign("default_model"),
     "JANGAR_REDIS_URL": Foreign("threads.redis_url", _redis_url),
     "REDIS_URL": Foreign("threads.redis_url", _redis_url),
-    "JANGAR_CHAT_KEY_PREFIX": Foreign("threads.chat_key_prefix"),
-    "JANGAR_WORKTREE_KEY_PREFIX": Foreign("threads.worktree_key_prefix"),
+    "JANGAR_CHAT_KEY_PREFIX": Foreign("threads.chat_prefix"),
+    "JANGAR_WORKTREE_KEY_PREFIX": Foreign("threads.worktree_prefix"),
     "HOST": Foreign("server.host", _ip_address),
     "PORT": Foreign("server.port"),
 }

@@ -4,9 +4,9 @@ Several processes may use a file at once. Knows nothing of who keeps a conversat
 """
 
 import asyncio
-import fcntl
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -22,12 +22,28 @@ from ..errors import Fault, GateError
 from ..records import ThreadRecord
 from .threads import WEEK, acquire, unavailable
 
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        """Lock the open file, or raise PermissionError."""
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        """Lock the open file, or raise BlockingIOError."""
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 T = TypeVar("T")
 
 PATIENCE = 5.0
 """Seconds to wait for another process that writes."""
 HASTE = 0.8
 """The same where a request waits: a store of threads answers within a second."""
+SLICE = 0.02
+"""Seconds of one try of those. SQLite comes back ever more rarely, and would starve one of many writers."""
 
 MIGRATIONS = (
     """
@@ -106,7 +122,7 @@ class Threads:
 
     `ttl`: seconds that a chat is kept; `clock`: Unix seconds. A lock is a locked file (flock) in the
     folder `path` with `.locks` at its end. The kernel gives it back when its holder dies, and leaves
-    it to a holder that lives, be it ever so slow or suspended; a lease in a row could do neither.
+    it to one that lives, however slow or suspended; a lease in a row could do neither.
     """
 
     def __init__(self, path: Path, *, ttl: float = WEEK, clock: Callable[[], float] = time.time) -> None:
@@ -195,13 +211,17 @@ class Threads:
 
     async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def call() -> T:
-            with _opened(self._path, THREAD_MIGRATIONS, HASTE) as database:
-                return work(database)
+            end = time.monotonic() + HASTE
+            while True:
+                try:
+                    with _opened(self._path, THREAD_MIGRATIONS, SLICE) as database:
+                        return work(database)
+                except GateError as error:
+                    if not _is_busy(error) or time.monotonic() > end:
+                        raise unavailable(error.fault.message, error.fault.advice) from error
+                time.sleep(SLICE / 10)  # not every kind of busy has waited
 
-        try:
-            return await asyncio.to_thread(call)
-        except GateError as error:
-            raise unavailable(error.fault.message, error.fault.advice) from error
+        return await asyncio.to_thread(call)
 
 
 def _bytes(chat: str) -> bytes:
@@ -215,10 +235,10 @@ def _take(file: Path) -> int | None:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     taken = False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
         # The holder before us may have removed what we opened; then somebody else can lock a new one.
         taken = os.path.samestat(os.fstat(descriptor), file.stat())
-    except (BlockingIOError, FileNotFoundError):
+    except (BlockingIOError, PermissionError, FileNotFoundError):
         pass
     finally:
         if not taken:
@@ -232,11 +252,16 @@ def _opened(path: Path, migrations: Sequence[str], patience: float) -> Iterator[
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make(path)
         with closing(sqlite3.connect(path, timeout=patience, isolation_level=None)) as database:
-            _prepare(database, path, migrations, patience)
+            _prepare(database, path, migrations)
             yield database
     except (sqlite3.Error, msgspec.DecodeError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise GateError(Fault("internal", f"{path} cannot be used: {reason}.")) from error
+
+
+def _is_busy(error: GateError) -> bool:
+    code = getattr(error.__cause__, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_BUSY  # the rest of it says more exactly why
 
 
 def _make(path: Path) -> None:
@@ -247,31 +272,18 @@ def _make(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def _prepare(database: sqlite3.Connection, path: Path, migrations: Sequence[str], patience: float) -> None:
+def _prepare(database: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     version = _version(database)
     if version == len(migrations):
         return
     if version > len(migrations):
         raise GateError(Fault("conflict", f"{path} was written by a newer codexgate.", "Update this one."))
-    _write_ahead(database, patience)
+    database.execute("PRAGMA journal_mode = WAL")
     with _transaction(database):
         for script in migrations[_version(database) :]:  # another process may have been quicker
             for statement in filter(str.strip, script.split(";")):
                 database.execute(statement)
         database.execute(f"PRAGMA user_version = {len(migrations)}")
-
-
-def _write_ahead(database: sqlite3.Connection, patience: float) -> None:
-    # SQLite itself does not wait here: two that change the mode at once would wait for each other.
-    end = time.monotonic() + patience
-    while True:
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                raise
-        time.sleep(0.01)
 
 
 def _version(database: sqlite3.Connection) -> int:

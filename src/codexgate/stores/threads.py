@@ -40,8 +40,8 @@ class ThreadOptions(msgspec.Struct, frozen=True, kw_only=True):
     strict: Annotated[
         bool, Meta(description="Refuse a chat's turn while the store is down, instead of starting afresh.")
     ] = False
-    chat_key_prefix: Annotated[str, Meta(description="Start of the Redis keys of chats.")] = "openwebui:chat"
-    worktree_key_prefix: Annotated[str, Meta(description="Start of the Redis keys of chats' worktrees.")] = (
+    chat_prefix: Annotated[str, Meta(description="Start of the Redis keys of chats.")] = "openwebui:chat"
+    worktree_prefix: Annotated[str, Meta(description="Start of the Redis keys of chats' worktrees.")] = (
         "openwebui:worktree"
     )
 

@@ -112,19 +112,19 @@ class Chats:
                 await self._store.save(request.chat, run.turn.thread, held)
             else:
                 await self._store.forget(request.chat)
+            if self._worktrees is not None:  # of chats that nobody came back to
+                await self._worktrees.clean(await self._store.worktrees())
         except GateError as error:
-            log.warning("thread_store.down", extra={"fields": {"reason": error.fault.message}})
+            log.warning("chat.unsettled", extra={"fields": {"reason": error.fault.message}})
 
     async def _place(self, chat: str) -> ask.Authority:
         """What Codex may do in this chat: the operator's authority, in the chat's own worktree."""
         if self._worktrees is None:
             return self._authority
         name = await self._store.worktree(chat)
-        kept = await self._store.worktrees()
         if not name:
-            name = self._worktrees.new_name(kept)
+            name = self._worktrees.new_name(await self._store.worktrees())
             await self._store.keep_worktree(chat, name)
-        await self._worktrees.clean(kept | {name})
         path = str(await self._worktrees.allocate(name))
         config = self._authority.config | {"projects": {path: {"trust_level": "untrusted"}}}
         return msgspec.structs.replace(self._authority, cwd=path, config=config)

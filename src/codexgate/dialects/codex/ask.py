@@ -104,7 +104,7 @@ def task(request: ChatRequest, authority: Authority, model: str) -> Plan:
     request = msgspec.structs.replace(request, tools=(), model=model or request.model)
     harmless = msgspec.structs.replace(authority, sandbox="read-only", asks=False)
     plan = fresh(request, harmless)
-    nowhere = {"environments": []}  # without an environment there is no shell
+    nowhere: dict[str, Any] = {"environments": []}  # without an environment there is no shell
     return msgspec.structs.replace(plan, thread=plan.thread | nowhere, turn=plan.turn | nowhere)
 
 
