@@ -13,7 +13,7 @@ import subprocess
 import termios
 import time
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -192,10 +192,12 @@ class Keyboard:
 
 
 @contextmanager
-def at_terminal(home: Path, *arguments: str, pace: str = "0") -> Iterator[Keyboard]:
+def at_terminal(
+    home: Path, *arguments: str, pace: str = "0", more: Mapping[str, str] | None = None
+) -> Iterator[Keyboard]:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    more = {"CODEXGATE_DEMO_PACE": pace}
+    more = {"CODEXGATE_DEMO_PACE": pace, **(more or {})}
     process = subprocess.Popen(
         [*COMMAND, "chat", *arguments],
         stdin=theirs,

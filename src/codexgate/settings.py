@@ -157,6 +157,7 @@ def _keep_authority(loaded: Loaded[Settings], file: Path) -> None:
 
 AUTHORITY = (
     "codex.binary",
+    "codex.cwd",
     "codex.sandbox",
     "codex.use_host_config",
     "codex.approvals",

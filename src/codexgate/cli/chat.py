@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,7 +25,7 @@ from . import attach
 from .complete import model_ids
 from .render import Json, Plain, Status, View
 from .terminal import AsJson, Colour, ConfigFile, Globals, Paint, config_file, wants_colour
-from .turn import Conversation, Options, latest
+from .turn import Ask, Conversation, Options, latest
 
 
 def chat(
@@ -54,7 +54,11 @@ def chat(
     ] = None,
     as_json: AsJson = False,
     raw: Annotated[bool, typer.Option("--raw", help="Do not render Markdown.")] = False,
+    cwd: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder that Codex works in.")] = None,
     codex_sandbox: Annotated[Sandbox | None, typer.Option(help="What Codex's commands may do.")] = None,
+    codex_approvals: Annotated[
+        Literal["never", "ask"] | None, typer.Option(help="Whether Codex may ask you to go beyond that.")
+    ] = None,
     config: ConfigFile = None,  # noqa: ARG001 - config_file finds it
 ) -> None:
     """Ask a model, with what is piped in; without a prompt on a terminal, talk with it.
@@ -64,7 +68,18 @@ def chat(
     """
     if session and resume:
         raise typer.BadParameter("--session and --continue exclude each other.")
-    settings = load_settings({"codex.sandbox": codex_sandbox}, config=config_file(ctx)).settings
+    asks = _person_is_there()
+    if codex_approvals == "ask" and not asks:
+        raise invalid(
+            "There is nobody whom Codex could ask: standard input and error have to be a terminal.",
+            advice="Leave out --codex-approvals ask.",
+        )
+    flags = {
+        "codex.cwd": cwd and _folder(cwd),
+        "codex.sandbox": codex_sandbox,
+        "codex.approvals": codex_approvals if asks else "never",
+    }
+    settings = load_settings(flags, config=config_file(ctx)).settings
     options = Options(
         model=model,
         system=system,
@@ -82,7 +97,8 @@ def chat(
     globals: Globals = ctx.obj
     make_view = partial(_view, globals.colour, stream, raw=raw, as_json=as_json)
     paint = Paint(wants_colour(globals.colour, sys.stderr))
-    begin = partial(Conversation, options=options, sessions=sessions, session=session)
+    consent = _consent(paint) if settings.codex.approvals == "ask" else None
+    begin = partial(Conversation, options=options, sessions=sessions, session=session, consent=consent)
     asyncio.run(_converse(settings, begin, parts, make_view, paint))
 
 
@@ -115,6 +131,27 @@ def _view(colour: Colour, stream: bool | None, *, raw: bool, as_json: bool = Fal
     from .terminal_view import Rendered  # an answer into a pipe does not pay for rich
 
     return Rendered(out, status, colour=wants_colour(colour, out), stream=stream is not False)
+
+
+def _consent(paint: Paint) -> Ask:
+    from .consent import Consent  # POSIX alone has the terminals that it needs
+
+    return Consent(paint)
+
+
+def _person_is_there() -> bool:
+    """Whether somebody can be asked: sees what is written, and types the answer."""
+    return os.name == "posix" and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _folder(path: Path) -> Path:
+    try:
+        folder = path.expanduser().resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise invalid(f"There is no folder {path}.", "cwd") from error
+    if not folder.is_dir():
+        raise invalid(f"{path} is not a folder.", "cwd")
+    return folder
 
 
 def _piped_in() -> bytes:

@@ -20,6 +20,7 @@ from .terminal import Colour, ConfigFile, Globals, exit_code, show_fault
 COMMANDS = {
     "serve": ("serve:serve", "Run the gate in the foreground."),
     "chat": ("chat:chat", "Ask a model; without a prompt on a terminal, talk with it."),
+    "approvals": ("approvals:app", "List what a running gate waits for, and decide it."),
     "models": ("models:app", "List, show, pull, remove and warm up models."),
     "config": ("config:config", "Show the effective settings and where each comes from."),
     "key": ("config:key", "Show, make or rotate the API key."),

@@ -32,6 +32,10 @@ class View(Protocol):
         """Show what was fed; called after every batch of events, and now and then between them."""
         ...
 
+    def pause(self) -> None:
+        """Somebody else is about to write to the terminal: leave nothing there that would be drawn again."""
+        ...
+
     def close(self, reply: Reply, session: str) -> None:
         """The turn is over, well or not; `reply` is what it came to, kept as `session` if at all."""
         ...
@@ -108,6 +112,10 @@ class Plain:
         if self._stream:
             self._write()
 
+    def pause(self) -> None:
+        """What was written stays."""
+        self.flush()
+
     def close(self, reply: Reply, session: str) -> None:  # noqa: ARG002
         """End the last line."""
         if self._last not in ("", "\n"):
@@ -145,6 +153,9 @@ class Json:
 
     def flush(self) -> None:
         """Nothing waits."""
+
+    def pause(self) -> None:
+        """What was written stays."""
 
     def close(self, reply: Reply, session: str) -> None:
         """Write the object; a failed turn has none, its error goes to standard error."""

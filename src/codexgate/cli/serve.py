@@ -8,9 +8,10 @@ import errno
 import ipaddress
 import logging
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,6 +29,11 @@ from .terminal import ConfigFile, Paint, config_file, escape_line, wants_colour
 
 log = logging.getLogger(__name__)
 
+_REDIS = re.compile(
+    r"(?a)\w+://(?:[^@/?#]*@)?((?:[\w.-]+|\[[\da-fA-F:.]+])?(?::\d+)?(?:/[\w./-]*)?)(?:\?.*)?"
+)
+"""Its group is where the server is, never who logs in; what is written otherwise is not shown at all."""
+
 
 def serve(
     ctx: typer.Context,
@@ -43,6 +49,12 @@ def serve(
     api_key_file: Annotated[Path | None, typer.Option(metavar="PATH", help="File with the API key.")] = None,
     codex_cwd: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that Codex works in.")] = None,
     codex_sandbox: Annotated[Sandbox | None, typer.Option(help="What Codex's commands may do.")] = None,
+    codex_approvals: Annotated[
+        Literal["never", "ask"] | None, typer.Option(help="Whether Codex may ask to go beyond that.")
+    ] = None,
+    worktrees: Annotated[
+        bool | None, typer.Option("--worktrees", help="Give each chat a git worktree of its own.")
+    ] = None,
     log_format: Annotated[logs.LogFormat | None, typer.Option(help="For people or for programs.")] = None,
     log_level: Annotated[logs.Level | None, typer.Option(help="The least that is logged.")] = None,
     config: ConfigFile = None,  # noqa: ARG001 - config_file finds it
@@ -56,6 +68,8 @@ def serve(
         "default_model": model,
         "codex.cwd": codex_cwd,
         "codex.sandbox": codex_sandbox,
+        "codex.approvals": codex_approvals,
+        "codex.worktrees": worktrees,
         "log.format": log_format,
         "log.level": log_level,
     }
@@ -85,6 +99,8 @@ def refuse_open_door(settings: Settings, *, has_key: bool) -> None:
     if sandbox != "read-only" and not has_key:
         advice = "Make one: codexgate key make"
         raise _refused(f"Serving Codex with the sandbox {sandbox} needs an API key.", advice)
+    if settings.codex.approvals == "ask" and not has_key:  # who asks could also say yes
+        raise _refused("Serving Codex with approvals needs an API key.", "Make one: codexgate key make")
 
 
 async def _serve(settings: Settings, listen: Listen, key: apikey.Key | None, paint: Paint) -> None:
@@ -95,7 +111,7 @@ async def _serve(settings: Settings, listen: Listen, key: apikey.Key | None, pai
             fields = {"driver": ",".join(names), "url": running.url, "routes": ", ".join(running.routes)}
             log.info("service.init", extra={"fields": fields})
             if settings.log.format == "text":  # a program that reads JSON lines has the event
-                sys.stderr.write(await _banner(gate, running.url, settings, key, paint))
+                sys.stderr.write(await banner(gate, running.url, settings, key, paint))
                 sys.stderr.flush()
 
         try:
@@ -120,11 +136,16 @@ def _listen(settings: Settings, uds: str, key: apikey.Key | None) -> Listen:
     )
 
 
-async def _banner(gate: Gate, url: str, settings: Settings, key: apikey.Key | None, paint: Paint) -> str:
+async def banner(gate: Gate, url: str, settings: Settings, key: apikey.Key | None, paint: Paint) -> str:
+    """What a person sees first: what works, where things are kept, how to go on; without a secret."""
     health, models = await asyncio.gather(gate.health(), gate.models())
     lines = ["", f"{paint('codexgate', 'bold')} {__version__} on {paint(url, 'bold', 'cyan')}", ""]
     lines += [_line(name, _health(seen, paint)) for name, seen in health.items()]
+    if "codex" in health:
+        lines.append(_line("threads", _threads(settings)))
     lines += [_line("data", escape_line(str(settings.data_dir))), _line("key", _key_state(key)), ""]
+    if "codex" in health and settings.codex.approvals == "ask":
+        lines += [paint("Codex asks before it goes beyond its sandbox:", "dim"), *_how_to_answer(url), ""]
     if url.startswith("unix:"):
         path = escape_line(url.removeprefix("unix:"))
         lines.append(f"  curl --unix-socket {path} http://localhost/v1/models")
@@ -146,6 +167,21 @@ def _health(health: Health, paint: Paint) -> str:
         return escape_line(health.summary)
     text = paint(escape_line(health.summary), "yellow")
     return f"{text}. {escape_line(health.advice)}" if health.advice else text
+
+
+def _threads(settings: Settings) -> str:
+    """Where chats keep their threads, without a password."""
+    url = settings.threads.redis_url.reveal()
+    if not url:
+        return f"SQLite, {escape_line(str(settings.data_dir / 'threads.db'))}"
+    place = _REDIS.fullmatch(url)
+    return f"Redis, {place[1]}" if place else "Redis"
+
+
+def _how_to_answer(url: str) -> list[str]:
+    if url.startswith("unix:"):
+        return ["  GET /v1/approvals, POST /v1/approvals/ID"]
+    return [f"  codexgate approvals --url {url}", f"  codexgate approvals accept ID --url {url}"]
 
 
 def _key_state(key: apikey.Key | None) -> str:

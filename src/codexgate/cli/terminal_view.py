@@ -116,6 +116,13 @@ class Rendered:
             took = self._clock() - now
             self._due = now + max(PACE, took / SHARE)
 
+    def pause(self) -> None:
+        """Print what is finished, and take the rest away until it is drawn again."""
+        if self._stream:
+            self._end_text()
+            self._print([])
+            self._due = 0.0
+
     def close(self, reply: Reply, session: str) -> None:  # noqa: ARG002
         """Print what is left; tools that never finished are shown as far as they came."""
         self._end_text()

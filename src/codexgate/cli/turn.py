@@ -5,7 +5,7 @@ Asks the gate and tells a view; knows neither flags nor terminals, so a test nee
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
@@ -13,10 +13,11 @@ import msgspec
 
 from ..chat import ChatRequest, Format, Message, Part, Sampling, Text
 from ..errors import Fault, GateError
-from ..events import Notice
+from ..events import Approval, Notice
 from ..fold import Fold, Reply
 from ..gate import Gate
 from ..ports import SessionStore
+from ..records import PendingApproval
 from .render import View
 
 UNNAMED = "chat-"
@@ -24,6 +25,9 @@ UNNAMED = "chat-"
 UNNAMED_KEPT = 50
 PACE = 0.1
 """Seconds between two looks of a view at its clock while nothing comes."""
+
+Ask = Callable[[PendingApproval], Awaitable[bool]]
+"""Asks a person whether something may be done, this once, and is done before it expires."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,13 +45,22 @@ class Conversation:
     """Turns that follow each other, kept in `sessions` under `session`."""
 
     def __init__(
-        self, gate: Gate, options: Options, sessions: SessionStore | None = None, session: str = ""
+        self,
+        gate: Gate,
+        options: Options,
+        sessions: SessionStore | None = None,
+        session: str = "",
+        consent: Ask | None = None,
     ) -> None:
-        """Go on with what is kept. Raises GateError when the store cannot be read."""
+        """Go on with what is kept. Raises GateError when the store cannot be read.
+
+        `consent` decides what backends ask for; without it others may, until it expires.
+        """
         self.gate = gate
         self.options = options
         self.session = session
         self._sessions = sessions
+        self._consent = consent
         self._messages: tuple[Message, ...] = ()
         if sessions and session:
             self._messages = sessions.load(session)
@@ -75,11 +88,16 @@ class Conversation:
             view.feed(Notice("ignored", f"{route.backend.name} ignores {', '.join(route.ignored)}."))
         fold = Fold()
         try:
-            async with aclosing(self.gate.stream(route)) as batches, _ticking(view):
+            async with aclosing(self.gate.stream(route)) as batches, _ticking(view) as drawing:
                 async for batch in batches:
                     for event in batch:
                         fold.feed(event)
-                        view.feed(event)
+                        if isinstance(event, Approval) and self._consent:
+                            async with drawing:
+                                view.pause()
+                                await self._decide(event.id, self._consent, view)
+                        else:
+                            view.feed(event)
                     view.flush()
             reply = fold.reply()
             if reply.reason is not None:
@@ -89,6 +107,21 @@ class Conversation:
         if reply.fault is not None:
             raise GateError(reply.fault)
         return reply
+
+    async def _decide(self, id: str, consent: Ask, view: View) -> None:
+        """Let a person decide; whoever cancels has declined."""
+        waiting = next((one for one in self.gate.approvals() if one.id == id), None)
+        if waiting is None:  # it ran out while another was asked about
+            return
+        accept = False
+        try:
+            accept = await consent(waiting)
+        finally:
+            try:
+                self.gate.decide(id, accept)
+            except GateError as error:
+                if accept:
+                    view.feed(Notice("approval", error.fault.text))
 
     def _request(self, asked: Message) -> ChatRequest:
         options = self.options
@@ -140,17 +173,22 @@ def _new_name() -> str:
 
 
 @asynccontextmanager
-async def _ticking(view: View) -> AsyncIterator[None]:
-    """Let `view` draw while nothing comes: a clock runs, and a block waits for its drawing."""
+async def _ticking(view: View) -> AsyncIterator[asyncio.Lock]:
+    """Let `view` draw while nothing comes: a clock runs, and a block waits for its drawing.
+
+    Whoever holds the lock has the terminal for itself.
+    """
+    drawing = asyncio.Lock()
 
     async def tick() -> None:
         while True:
             await asyncio.sleep(PACE)
-            view.flush()
+            async with drawing:
+                view.flush()
 
     task = asyncio.create_task(tick())
     try:
-        yield
+        yield drawing
     finally:
         task.cancel()
         await asyncio.wait({task})

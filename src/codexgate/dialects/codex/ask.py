@@ -170,9 +170,10 @@ def tool_name(name: str) -> str:
 
 
 _OWN_TOOLS = frozenset(
-    "apply_patch close_agent create_goal exec_command get_goal list_mcp_resource_templates list_mcp_resources "
-    "local_shell read_mcp_resource request_user_input resume_agent send_input shell shell_command spawn_agent "
-    "tool_search update_goal update_plan view_image wait_agent web_search write_stdin".split()
+    "apply_patch close_agent create_goal exec_command get_goal list_mcp_resource_templates "
+    "list_mcp_resources local_shell read_mcp_resource request_user_input resume_agent send_input "
+    "shell shell_command spawn_agent tool_search update_goal update_plan view_image wait_agent "
+    "web_search write_stdin".split()
 )
 
 
