@@ -14,6 +14,7 @@ from codexgate.dialects.codex import ask, wire
 from codexgate.dialects.codex.decode import Decoder
 from codexgate.errors import GateError
 from codexgate.events import (
+    Approval,
     Commentary,
     Done,
     Event,
@@ -324,6 +325,94 @@ def test_a_tool_that_must_be_called_is_refused() -> None:
     with pytest.raises(GateError) as refused:
         ask.fresh(request, HERE)
     assert refused.value.fault.param == "tool_choice"
+
+
+def test_history_may_be_told_as_one_text() -> None:
+    messages = (user("first"), Message("assistant", (Text("second"),)), user("third"))
+    plan = ask.fresh(ChatRequest("m", messages), msgspec.structs.replace(HERE, history="transcript"))
+    assert plan.history == []
+    assert plan.turn["input"] == [
+        {"type": "text", "text": "user: first\nassistant: second"},
+        {"type": "text", "text": "third"},
+    ]
+
+
+def test_a_resumed_thread_gets_sandbox_and_configuration_again_and_only_what_is_new() -> None:
+    request = ChatRequest(
+        "m",
+        (user("first"), Message("assistant", (Text("x"),)), user("and"), user("third")),
+        tools=(Tool("f"),),
+    )
+    plan = ask.resumed(request, request.messages[2:], "t1", HERE)
+    assert plan.resume == "t1"
+    assert plan.thread == {
+        "model": "m",
+        "cwd": "/private",
+        "sandbox": "read-only",
+        "approvalPolicy": "never",
+        "config": {"a": 1},
+        "threadId": "t1",
+        "excludeTurns": True,
+    }
+    assert plan.history == [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "and"}]}
+    ]
+    assert plan.turn["input"] == [{"type": "text", "text": "third"}]
+
+
+def test_an_errand_can_run_nothing() -> None:
+    authority = msgspec.structs.replace(HERE, sandbox="danger-full-access", asks=True)
+    plan = ask.task(ChatRequest("m", (user("### Task: x"),), tools=(Tool("f"),)), authority, "small")
+    assert (plan.thread["sandbox"], plan.thread["approvalPolicy"], plan.thread["ephemeral"]) == (
+        "read-only",
+        "never",
+        True,
+    )
+    assert plan.thread["environments"] == plan.turn["environments"] == []
+    assert (plan.thread["model"], "dynamicTools" in plan.thread) == ("small", False)
+
+
+def test_who_may_be_asked_is_told_to_codex() -> None:
+    plan = ask.fresh(ChatRequest("m", (user("hi"),)), msgspec.structs.replace(HERE, asks=True))
+    assert plan.thread["approvalPolicy"] == plan.turn["approvalPolicy"] == "on-request"
+
+
+def questions(name: str) -> list[tuple[str, Approval]]:
+    """What a recording asks, as it would be put to a person."""
+    decoder = Decoder()
+    found: list[tuple[str, Approval]] = []
+    for line in (RECORDINGS / f"{name}.jsonl").read_bytes().splitlines():
+        told = msgspec.json.decode(line)["msg"]
+        if not isinstance(told, dict) or "method" not in told:
+            continue
+        params = msgspec.Raw(json.dumps(told.get("params", {})).encode())
+        if "id" in told and told["method"] in (wire.COMMAND_APPROVAL, wire.FILE_APPROVAL, wire.ELICITATION):
+            found.append((told["method"], decoder.approval("q", told["method"], params)))
+        elif "id" not in told:
+            decoder.feed(told["method"], params)
+    return found
+
+
+def test_a_question_says_what_would_be_done() -> None:
+    ((_, command),) = questions("approval_is_never_answered")
+    assert command == Approval(
+        "q",
+        "command",
+        "/bin/bash -lc 'echo escalated > /outside/esc.txt; echo ok'",
+        "need to write outside the workspace",
+        "/workspace",
+    )
+    (_, change), *_ = questions("file_approval_has_no_changes_in_it")
+    assert (change.action, change.detail) == ("file_change", "/workspace/hello.txt")
+    ((_, call),) = questions("elicitation_is_answered_like_an_approval")
+    assert call.action == "tool" and call.detail.startswith("memsrv: ")
+
+
+@pytest.mark.parametrize("method", [wire.COMMAND_APPROVAL, wire.FILE_APPROVAL, wire.ELICITATION])
+def test_a_yes_is_for_once(method: str) -> None:
+    yes = ask.decision(method, accept=True)
+    assert yes == {"decision": "accept"} or yes == {"action": "accept", "content": None, "_meta": None}
+    assert ask.decision(method, accept=False) == ask.answer(method)
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(vars(wire)) if name.endswith("APPROVAL")])
