@@ -260,11 +260,11 @@ def with_servers(measure: Callable[[dict[str, int]], Rows]) -> Rows:
             [*me, str(ports["bare"]), "--be", "bare", "--target", target],
             serve,
         ]
-        processes = [
-            subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) for command in commands
-        ]
+        processes: list[subprocess.Popen[bytes]] = []
         try:
-            asyncio.run(reachable(list(ports.values())))
+            for command, port in zip(commands, ports.values(), strict=True):  # the gate finds its Ollama
+                processes.append(subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL))
+                asyncio.run(reachable(port))
             return measure(ports)
         finally:
             for process in processes:
@@ -282,18 +282,21 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-async def reachable(ports: list[int]) -> None:
-    """Wait until something listens on all of them."""
+async def reachable(port: int) -> None:
+    """Wait until something listens there."""
     async with asyncio.timeout(20):
-        for port in ports:
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    await asyncio.sleep(0.05)
-                else:
-                    writer.close()
-                    break
+        while not await _connects(port):
+            await asyncio.sleep(0.05)
+
+
+async def _connects(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    mine, theirs = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
+    writer.close()
+    return bool(mine != theirs)  # TCP may connect a port that nobody listens on to itself
 
 
 if __name__ == "__main__":
