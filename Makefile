@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 ARGS ?=
 LOCK = --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
-.PHONY: serve test check bench docs format lock clean
+.PHONY: serve test check bench soak test-versions docs format lock clean
 
 serve: $(VENV)/.ready ## run the gate, with every dependency
 	@$(BIN)/codexgate serve $(ARGS)
@@ -22,6 +22,12 @@ check: $(VENV)/.ready-dev ## lint, format, types, floors, generated files
 
 bench: $(VENV)/.ready-dev ## measure, as ratios in one run
 	$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(VENV)/.ready-dev ## lose a thousand children and kill two hundred gates (Linux)
+	$(BIN)/python -m tests.soak_codex $(ARGS)
+
+test-versions: $(VENV)/.ready-dev ## run turns on other versions of Codex; needs npm
+	$(BIN)/python -m tests.versions_codex $(ARGS)
 
 docs: $(VENV)/.ready-dev ## write man pages, completions and references anew
 	$(BIN)/python docs/generate.py

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,8 +38,8 @@ QUIET = 1.0
 """Seconds of silence after which a child that others wait for is asked whether it lives.
 
 One that is not silent is asked every `HUNG` seconds: what it says may be nonsense."""
-HUNG = 4.0
-"""Seconds without a byte after that question: it hangs. A child under load was seen to take 1.4."""
+HUNG = 3.5
+"""Seconds without a byte after that question: it hangs. A busy one was seen to take 2.5."""
 MISSES = 6
 """Such questions in a row without their answer, however much else came: it is out of its mind."""
 PAUSES = (0.1, 0.4, 1.6)
@@ -202,7 +203,7 @@ class Child:
         assert self._process.stdin is not None
         self._process.stdin.close()
         if not await self._exits():
-            self._signal(self._process.terminate)
+            self._signal(signal.SIGTERM)
             await self._exits()
         await self._kill()
         await self._exits()
@@ -221,13 +222,17 @@ class Child:
     async def _kill(self) -> None:
         """Kill whatever is left of it and of what it started."""
         await asyncio.to_thread(reap.end, self._mark)  # first: afterwards nobody knows whose child is whose
-        self._signal(self._process.kill)
+        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has but one way
 
-    def _signal(self, send: Callable[[], None]) -> None:
-        """To it alone: its commands are in sessions of their own, and its number may be another's by now."""
+    def _signal(self, number: int) -> None:
+        """To it alone: its commands are in sessions of their own.
+
+        Not by the process object, which looks whether it has ended and so takes the exit status
+        away from asyncio.
+        """
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                send()
+                os.kill(self._process.pid, number)
 
     async def _ask(self, method: str, params: object) -> msgspec.Raw:
         async with self._slots:
@@ -249,7 +254,7 @@ class Child:
     async def _watch(self) -> None:
         """Find out when it hangs, as long as anybody waits for it."""
         while self.gone is None:
-            await asyncio.sleep(QUIET)
+            await asyncio.sleep(QUIET / 2)
             if self._process.returncode is not None:
                 self._lose(await self._farewell())
                 await self._kill()  # what it started may hold its output open, so that no end comes

@@ -6,11 +6,17 @@ signals.
 
 import importlib.util
 import os
+import platform
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 INSTALL = "Install it with `pip install 'codexgate[codex]'` or `npm install -g @openai/codex`."
+
+_NAME = "codex.exe" if os.name == "nt" else "codex"
+_SHIM = re.compile(rb'(?:\$basedir|%~?dp0%?)[\\/]+([^"\r\n]*?@openai[\\/]codex[\\/]bin[\\/]codex\.js)')
+"""Where npm's and pnpm's scripts for sh, cmd and PowerShell name what they run, from their own folder."""
 
 _NAMES = frozenset(
     "ALL_PROXY APPDATA CODEX_CA_CERTIFICATE CODEX_HOME HOME HTTPS_PROXY HTTP_PROXY LANG LOCALAPPDATA LOGNAME "
@@ -51,26 +57,37 @@ def _packaged() -> Path | None:
     spec = importlib.util.find_spec("codex_cli_bin")
     if spec is None or not spec.submodule_search_locations:
         return None
-    name = "codex.exe" if os.name == "nt" else "codex"
-    path = Path(spec.submodule_search_locations[0]) / "bin" / name
+    path = Path(spec.submodule_search_locations[0]) / "bin" / _NAME
     return path if path.is_file() else None
 
 
 def _native(path: Path) -> Path:
-    """The binary behind npm's wrapper; the path itself when it is no wrapper.
+    """The binary behind a wrapper of npm's or pnpm's; the path itself when it is no wrapper of theirs.
 
-    npm puts it at `<package>/vendor/<target>/codex/codex`, of the package itself or of the one
-    for this platform beside it.
+    It lies at `vendor/<target>/bin/codex` (0.169) or `vendor/<target>/codex/codex` (0.118), of the
+    package for this platform, which is beside the package itself or within it; 0.98 has every
+    platform's in itself.
     """
     real = path.resolve()
     with real.open("rb") as file:
-        wrapper = file.read(2) == b"#!" or real.suffix in (".js", ".cmd", ".ps1")
-    if not wrapper:
+        head = file.read(8192)
+    if head[:2] != b"#!" and real.suffix.lower() not in (".js", ".cmd", ".ps1"):
         return real
-    package = real.parent.parent
+    shim = _SHIM.search(head)
+    script = (real.parent / shim[1].decode().replace("\\", "/")).resolve() if shim else real
+    package = script.parent.parent
     folders = [package, *package.glob("node_modules/@openai/codex-*"), *package.parent.glob("codex-*")]
     for folder in folders:
-        for binary in sorted(folder.glob("vendor/*/*/codex*")):
-            if binary.name in ("codex", "codex.exe") and binary.is_file():
+        for inside in ("bin", "codex"):
+            binary = folder / "vendor" / _target() / inside / _NAME
+            if binary.is_file():
                 return binary
     return real
+
+
+def _target() -> str:
+    """The platform, as Rust names it."""
+    machine = platform.machine().lower()
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    systems = {"Darwin": "apple-darwin", "Windows": "pc-windows-msvc"}
+    return f"{machine}-{systems.get(platform.system(), 'unknown-linux-musl')}"

@@ -1,4 +1,4 @@
-"""Keeps one child alive: starts it when it is needed, again after it died, but not for ever."""
+"""Keeps one child alive: starts it when it is needed, again after it died or hung, but not for ever."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from ...errors import Fault, GateError
+from . import reap
 from .child import Child
 
 STARTS = 6
@@ -26,17 +27,22 @@ class Supervisor:
         self._child: Child | None = None
         self._starting = asyncio.Lock()
         self._starts: deque[float] = deque()
+        self._swept = False
 
     async def child(self) -> Child:
         """The live child, started now if there is none. Raises GateError."""
         async with self._starting:
-            if self._child is not None and self._child.gone is None:
+            if self._child is not None and await self._child.lives():
                 return self._child
-            if self._child is not None and self._child.gone is not None:
-                log.warning("codex.gone", extra={"fields": {"reason": self._child.gone.message}})
+            if self._child is not None:
+                reason = self._child.gone.message if self._child.gone else ""
+                log.warning("codex.gone", extra={"fields": {"reason": reason}})
                 await self._child.stop()
                 self._child = None
             await self._pace()
+            if not self._swept:
+                await asyncio.to_thread(reap.end_leftovers)
+                self._swept = True
             self._child = await self._start()
             return self._child
 
