@@ -190,10 +190,10 @@ async def codex_deltas(count: int) -> Rows:
     taken: list[float] = []
     take = Child._take
 
-    async def stamped(self: Child, line: bytes) -> None:
+    def stamped(self: Child, line: bytes) -> None:
         if wire.AGENT_MESSAGE_DELTA.encode() in line:
             taken.append(time.perf_counter())
-        await take(self, line)
+        take(self, line)
 
     Child._take = stamped  # type: ignore[method-assign]
     try:

@@ -244,13 +244,11 @@ ANSWERS = {
     wire.TOOL_CALL: "DynamicToolCallResponse",
     wire.USER_INPUT: "ToolRequestUserInputResponse",
 }
-LEGACY = {wire.LEGACY_COMMAND_APPROVAL, wire.LEGACY_PATCH_APPROVAL}
-"""Asked only by versions up to 0.118, whose `denied` was a word; by now it is an object."""
 APPROVALS = (wire.COMMAND_APPROVAL, wire.FILE_APPROVAL, wire.ELICITATION)
 
 
 def test_every_answer_is_one_that_codex_knows(schema: Json) -> None:
-    for method in methods(schema, "ServerRequest") - LEGACY:
+    for method in methods(schema, "ServerRequest"):
         answer = ask.answer(method)
         assert (answer is None) == (method not in ANSWERS), method
         if answer is not None:

@@ -199,7 +199,7 @@ class Recorded:
         )
         return [one]
 
-    async def answer(self, id: RequestId, result: Body | None) -> None:
+    def answer(self, id: RequestId, result: Body | None) -> None:
         self.answered[id] = result
 
     async def leave(self, ended: bool) -> None:
@@ -217,7 +217,7 @@ def test_two_calls_at_once_are_two_calls_of_one_answer_whatever_the_order_of_the
             ("call_B", '{"id":"T-2"}'),
         ]
         results = [Message("tool", (Said(f"res {id}"),), tool_call_id=id) for id in ("call_B", "call_A")]
-        await waiting.go_on(msgspec.structs.replace(request, messages=(*request.messages, *results)))
+        waiting.go_on(msgspec.structs.replace(request, messages=(*request.messages, *results)))
         assert {id: given["contentItems"][0]["text"] for id, given in turn.answered.items()} == {
             0: "res call_A",
             1: "res call_B",
@@ -297,6 +297,7 @@ def test_a_tool_named_like_one_of_codexs_own_is_the_clients(tmp_path: Path) -> N
         ("shell", "client_shell"),
         ("get.weather", "client_get_weather"),
         ("client_x", "client_client_x"),
+        ("mcp__x__y", "client_mcp__x__y"),
     ],
 )
 def test_names_that_codex_is_told(name: str, told: str) -> None:

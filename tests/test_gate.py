@@ -101,6 +101,33 @@ def test_a_backend_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
     assert [model.id for model in run(scenario())] == ["demo"]
 
 
+class Slow(Scripted):
+    """A backend whose first listing takes longer than a listing waits."""
+
+    def __init__(self) -> None:
+        super().__init__(Done("stop"), name="slow")
+        self.go = asyncio.Event()
+
+    async def models(self) -> tuple[Model, ...]:
+        await self.go.wait()
+        return await super().models()
+
+
+def test_a_request_that_can_go_nowhere_else_waits_for_a_slow_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codexgate.gate.PATIENCE", 0.01)
+
+    async def scenario() -> None:
+        slow = Slow()
+        gate = Gate([slow, offering("demo", "demo")])
+        assert (await gate.model("demo")).backend == "demo"
+        finding = asyncio.create_task(gate.model("scripted"))
+        await gate.models()
+        slow.go.set()
+        assert (await finding).backend == "slow"
+
+    run(scenario())
+
+
 def test_a_backend_that_comes_back_appears(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codexgate.gate.RETRY", 0)
 

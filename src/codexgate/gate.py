@@ -27,6 +27,8 @@ RETRY = 1.0
 """Seconds until a backend that was down is asked again."""
 PATIENCE = 1.0
 """Seconds that a listing waits for a backend that does not answer."""
+STUBBORN = 10.0
+"""Seconds that a request waits which can go nowhere else: a cold Codex without network takes four."""
 
 log = logging.getLogger(__name__)
 
@@ -172,12 +174,16 @@ class Gate:
             shelves, wanted = [self._shelves[prefix]], rest
         else:
             shelves, wanted = list(self._shelves.values()), name
-        for look in (_Shelf.known, _Shelf.look):  # what is believed first: it costs nothing
+        for patience in (0.0, PATIENCE, STUBBORN):  # what is believed first: it costs nothing
+            if patience:
+                await asyncio.gather(*(shelf.look(patience) for shelf in shelves))
             for shelf in shelves:
-                for model in await look(shelf):
+                for model in shelf.models:
                     if model.id in (wanted, f"{wanted}:latest"):
                         shelf.refresh_soon()
                         return shelf.backend, model
+            if patience and not any(shelf.looking for shelf in shelves):
+                break
         raise await self._missing(name, wanted, shelves)
 
     async def _missing(self, name: str, wanted: str, shelves: list["_Shelf"]) -> GateError:
@@ -203,23 +209,25 @@ class _Shelf:
         """Why the last look failed."""
         self.seen: set[str] = set()
         """Every id it ever had: one of these is missed because the backend is down."""
-        self._models: tuple[Model, ...] = ()
+        self.models: tuple[Model, ...] = ()
+        """What the last look saw."""
         self._looked = float("-inf")
         self._looking: asyncio.Task[None] | None = None
 
-    async def known(self) -> tuple[Model, ...]:
-        """What the last look saw, without waiting."""
-        return self._models
-
-    async def look(self) -> tuple[Model, ...]:
-        """A list that is fresh, or after `PATIENCE` seconds the one there is."""
+    async def look(self, patience: float = PATIENCE) -> tuple[Model, ...]:
+        """A list that is fresh, or after `patience` seconds the one there is."""
         self.refresh_soon()
         if self._looking is not None:
-            _, late = await asyncio.wait({self._looking}, timeout=PATIENCE)
-            if late and self.fault is None and not self._models:
-                message = f"{self.backend.name} did not list its models within {PATIENCE:g} s."
+            _, late = await asyncio.wait({self._looking}, timeout=patience)
+            if late and self.fault is None and not self.models:
+                message = f"{self.backend.name} did not list its models within {patience:g} s."
                 self.fault = Fault("unavailable", message, retryable=True)
-        return self._models
+        return self.models
+
+    @property
+    def looking(self) -> bool:
+        """A look is under way."""
+        return self._looking is not None
 
     def refresh_soon(self) -> None:
         """Look again in the background unless the list is fresh."""
@@ -246,7 +254,7 @@ class _Shelf:
         if (fault is None) != (self.fault is None):
             told = {"backend": self.backend.name, "reason": fault.message if fault else ""}
             log.info("backend.down" if fault else "backend.up", extra={"fields": told})
-        self._models, self.fault = models, fault
+        self.models, self.fault = models, fault
         self.seen.update(model.id for model in models)
         self._looked, self._looking = time.monotonic(), None
 

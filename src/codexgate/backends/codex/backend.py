@@ -34,6 +34,8 @@ from .worktree import Worktrees
 
 LISTING = 10.0
 """Seconds for the list of models: with a login, Codex asks its own service first."""
+HELLO = 10.0
+"""Seconds for its first word: 0.3 s are usual, and nobody else gets a child meanwhile."""
 PROBE = 2.0
 """Seconds that a probe waits for the child to start."""
 
@@ -162,7 +164,7 @@ class Codex:
         """A run that answers `request`, and what to tell before. Raises GateError."""
         parked = self._waiting_for(request)
         if parked is not None:
-            await parked.go_on(request)
+            parked.go_on(request)
             return parked, ()
         if request.chat:
             self._abandon(request.chat)
@@ -239,7 +241,7 @@ class Codex:
             raise GateError(Fault("unavailable", message, code="codex_no_home")) from error
         child = await Child.start(self._binary, arguments, environ, self._cwd, ask.answer)
         try:
-            hello = await child.ask(wire.INITIALIZE, ask.initialize(__version__))
+            hello = await child.ask(wire.INITIALIZE, ask.initialize(__version__), HELLO)
             await child.tell(wire.INITIALIZED)
         except BaseException:
             await child.stop()

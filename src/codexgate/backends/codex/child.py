@@ -283,7 +283,7 @@ class Child:
             while data := await stdout.read(256 * 1024):
                 self._heard = time.monotonic()
                 for line in lines.feed(data):
-                    await self._take(line)
+                    self._take(line)
             self._lose(await self._farewell())
         except LineTooLong as error:
             self._lose(Fault("upstream", f"Codex broke its protocol: {error}.", code="codex_protocol"))
@@ -302,7 +302,7 @@ class Child:
         message = f"The Codex process {how}."
         return Fault("upstream", message, "Send the request again.", "codex_exited", "", True)
 
-    async def _take(self, line: bytes) -> None:
+    def _take(self, line: bytes) -> None:
         try:
             message = jsonrpc.receive(line)
         except jsonrpc.ProtocolError as error:
@@ -318,7 +318,7 @@ class Child:
                 if inbox is not None:
                     inbox.put(message)  # its turn decides; it must
                 else:
-                    await self._reply(message)
+                    self.answer(message.id, self._answer(message.method))
             case jsonrpc.Result(id=id, value=value):
                 if (asked := self._asked.get(id)) is not None and not asked.done():
                     asked.set_result(value)
@@ -326,17 +326,19 @@ class Child:
                 if (asked := self._asked.get(id)) is not None and not asked.done():
                     asked.set_exception(GateError(_refused(message)))
 
-    async def _reply(self, request: jsonrpc.Request) -> None:
-        await self.answer(request.id, self._answer(request.method))
+    def answer(self, id: jsonrpc.RequestId, result: dict[str, Any] | None) -> None:
+        """Answer what the child asked; `None` refuses it. A child that is gone needs no answer.
 
-    async def answer(self, id: jsonrpc.RequestId, result: dict[str, Any] | None) -> None:
-        """Answer what the child asked; `None` refuses it. A child that is gone needs no answer."""
+        Does not wait until it is written: the reader answers too, and has to go on reading.
+        """
+        stdin = self._process.stdin
+        assert stdin is not None
         if result is None:
             line = jsonrpc.error(id, jsonrpc.METHOD_NOT_FOUND, "not supported")
         else:
             line = jsonrpc.result(id, result)
-        with contextlib.suppress(GateError):
-            await self._send(line)
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            stdin.write(line)
 
     def _lose(self, fault: Fault) -> None:
         if self.gone is not None:

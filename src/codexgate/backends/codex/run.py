@@ -58,7 +58,6 @@ class Run:
         self._item = ""
         self._asked: set[str] = set()
         """Approvals that wait."""
-        self._answering: set[asyncio.Future[None]] = set()
         self._deadline = time.monotonic() + options.turn_timeout
 
     async def events(self) -> AsyncGenerator[list[Event]]:
@@ -71,7 +70,7 @@ class Run:
             if batch:
                 yield batch
 
-    async def go_on(self, request: ChatRequest) -> None:
+    def go_on(self, request: ChatRequest) -> None:
         """Give Codex the results of its calls; the next `events` are the answer to `request`."""
         results = {
             message.tool_call_id: message.text for message in request.messages if message.role == "tool"
@@ -82,7 +81,7 @@ class Run:
         self._decoder.go_on()
         self._deadline = time.monotonic() + self._options.turn_timeout
         for call, id in calls.items():
-            await self.turn.answer(id, ask.tool_result(results.get(call, "The client sent no result.")))
+            self.turn.answer(id, ask.tool_result(results.get(call, "The client sent no result.")))
 
     async def finish(self) -> None:
         """Leave the turn, and settle what comes after it. Nothing waits for this."""
@@ -113,7 +112,7 @@ class Run:
             return self._decoder.fail(fault)
         events: list[Event] = []
         for one in told:
-            events += await self._take(one)
+            events += self._take(one)
         return events
 
     def _patience(self) -> tuple[float, str]:
@@ -124,7 +123,7 @@ class Run:
         idle = self._options.idle_timeout + (self._options.approval_timeout if self._asked else 0)
         return (left, "turn_timeout") if left <= idle else (idle, "idle_timeout")
 
-    async def _take(self, told: Told) -> list[Event]:
+    def _take(self, told: Told) -> list[Event]:
         if not isinstance(told, Request):
             return self._decoder.feed(told.method, told.params)
         try:
@@ -136,7 +135,7 @@ class Run:
                 return [self._ask(told)]
         except msgspec.DecodeError:
             pass  # what cannot be read is refused, as everything else is
-        await self.turn.answer(told.id, ask.answer(told.method))
+        self.turn.answer(told.id, ask.answer(told.method))
         return []
 
     def _ask(self, question: Request) -> Approval:
@@ -145,11 +144,7 @@ class Run:
 
         def decided(accept: bool) -> None:
             self._asked.discard(approval.id)
-            answering = asyncio.ensure_future(
-                self.turn.answer(question.id, ask.decision(question.method, accept))
-            )
-            self._answering.add(answering)
-            answering.add_done_callback(self._answering.discard)
+            self.turn.answer(question.id, ask.decision(question.method, accept))
 
         self._asked.add(approval.id)
         self._desk.ask(approval, self.request.model, decided)

@@ -48,9 +48,9 @@ class Turn:
         inbox = await asyncio.shield(self._begun)
         return await inbox.read()
 
-    async def answer(self, id: RequestId, result: dict[str, Any] | None) -> None:
+    def answer(self, id: RequestId, result: dict[str, Any] | None) -> None:
         """Answer what the child asked of this turn; `None` refuses it."""
-        await self._child.answer(id, result)
+        self._child.answer(id, result)
 
     async def leave(self, ended: bool) -> None:
         """Let go; `ended`: the turn is over by itself. Nothing waits for this, nothing fails by it."""
@@ -88,10 +88,16 @@ class Turn:
             started = await self._child.ask(wire.THREAD_START, self._plan.thread)
             self.thread = msgspec.json.decode(started, type=wire.ThreadStarted).thread.id
             self._inbox = self._child.listen(self.thread)
-        if self._plan.history and not self._left:
-            params = ask.thread(self.thread) | {"items": self._plan.history}
-            await self._child.ask(wire.THREAD_INJECT, params)
+        plan = self._plan
+        if plan.history and not self._left:
+            params = ask.thread(self.thread) | {"items": plan.history}
+            try:
+                await self._child.ask(wire.THREAD_INJECT, params)
+            except GateError as error:
+                if not ask.is_unknown_method(error.fault):  # as to versions before 0.119
+                    raise
+                plan = ask.told_as_text(plan)
         if not self._left:
-            await self._child.ask(wire.TURN_START, ask.thread(self.thread) | self._plan.turn)
+            await self._child.ask(wire.TURN_START, ask.thread(self.thread) | plan.turn)
             self._started = True
         return self._inbox

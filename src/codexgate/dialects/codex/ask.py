@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from ...chat import ChatRequest, Document, Image, Message, Part, Text, Tool, ToolCall
-from ...errors import invalid
+from ...errors import Fault, invalid
 from . import wire
 
 Sandbox = Literal["read-only", "workspace-write", "danger-full-access"]
@@ -108,6 +108,23 @@ def task(request: ChatRequest, authority: Authority, model: str) -> Plan:
     return msgspec.structs.replace(plan, thread=plan.thread | nowhere, turn=plan.turn | nowhere)
 
 
+def told_as_text(plan: Plan) -> Plan:
+    """`plan` for a Codex that cannot be told a history as the messages they were."""
+    lines = []
+    for item in plan.history:
+        content = item.get("content") or [{"text": item.get("output") or item.get("arguments", "")}]
+        texts = " ".join(part.get("text", "[image]") for part in content)
+        lines.append(f"{item.get('role', item['type'])}: {texts}")
+    told = {"type": "text", "text": "\n".join(lines)}
+    turn = plan.turn | {"input": [told, *plan.turn["input"]]}
+    return msgspec.structs.replace(plan, history=[], turn=turn)
+
+
+def is_unknown_method(fault: Fault) -> bool:
+    """The installed Codex does not know what it was asked."""
+    return "unknown variant" in fault.message
+
+
 def thread(id: str) -> dict[str, Any]:
     """What every request about one thread begins with; all there is to most of them."""
     return {"threadId": id}
@@ -131,8 +148,6 @@ def answer(method: str) -> dict[str, Any] | None:
     match method:
         case wire.COMMAND_APPROVAL | wire.FILE_APPROVAL:
             return {"decision": "decline"}
-        case wire.LEGACY_COMMAND_APPROVAL | wire.LEGACY_PATCH_APPROVAL:
-            return {"decision": "denied"}
         case wire.ELICITATION:
             return {"action": "decline", "content": None, "_meta": None}
         case wire.TOOL_CALL:
@@ -166,7 +181,8 @@ def tool_name(name: str) -> str:
     A name that Codex has itself is accepted without a word, and then Codex's own tool is called.
     """
     legal = re.sub(r"[^a-zA-Z0-9_-]", "_", name)
-    return f"client_{legal}" if legal != name or name in _OWN_TOOLS or name.startswith("client_") else name
+    taken = name in _OWN_TOOLS or name.startswith(("client_", "mcp__"))  # mcp__ is refused
+    return f"client_{legal}" if legal != name or taken else name
 
 
 _OWN_TOOLS = frozenset(

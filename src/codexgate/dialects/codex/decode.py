@@ -70,6 +70,7 @@ class Decoder:
         self._item = ""
         """The message that was written to last."""
         self._tools: set[str] = set()
+        self._finished: set[str] = set()
         self._shown: dict[str, str] = {}
         """Output that was streamed of each running command."""
         self._limits_told = False
@@ -185,8 +186,8 @@ class Decoder:
 
     def _output_delta(self, params: msgspec.Raw) -> list[Event]:
         delta = _delta(params)
-        if delta.item_id not in self._tools or not delta.delta:
-            return []
+        if delta.item_id not in self._tools or delta.item_id in self._finished or not delta.delta:
+            return []  # under load, some comes after the command's end
         self._shown[delta.item_id] = self._shown.get(delta.item_id, "") + delta.delta
         return [ToolEvent(delta.item_id, "command", "output", delta.delta)]
 
@@ -249,6 +250,9 @@ class Decoder:
         events = self._start_tool(item, name, what)
         if self._ended:
             return events
+        if item.id in self._finished:
+            return []
+        self._finished.add(item.id)
         shown = self._shown.pop(item.id, "")
         rest = output.removeprefix(shown) if output.startswith(shown) else ""
         return [*events, ToolEvent(item.id, name, "finished", rest, ok=ok)]

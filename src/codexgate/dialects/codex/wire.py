@@ -63,8 +63,6 @@ FILE_APPROVAL = "item/fileChange/requestApproval"
 ELICITATION = "mcpServer/elicitation/request"
 TOOL_CALL = "item/tool/call"
 USER_INPUT = "item/tool/requestUserInput"
-LEGACY_COMMAND_APPROVAL = "execCommandApproval"
-LEGACY_PATCH_APPROVAL = "applyPatchApproval"
 
 
 class _Wire(msgspec.Struct, rename="camel", gc=False):
