@@ -5,6 +5,7 @@ told to. What is sent to the child is held against a closed list, and no canary 
 `CODEXGATE_TEST_FULL=1` makes ten times as many.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     with pytest.MonkeyPatch.context() as patch, Arena(tmp_path_factory.mktemp("authority")) as made:
 
         async def spy(self: Child, line: bytes) -> None:
-            made.operator.hear(msgspec.json.decode(line))
+            if asyncio.get_running_loop() is made.loop:  # another arena's child is another operator's
+                made.operator.hear(msgspec.json.decode(line))
             await send(self, line)
 
         patch.setattr(Child, "_send", spy)

@@ -138,24 +138,24 @@ class Arena:
         self.broken: list[str] = []
         """Answers that blame the gate."""
         self._options = options
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
         self._ready: Future[aiohttp.ClientSession] = Future()
         self._over: asyncio.Event | None = None
 
     def __enter__(self) -> "Arena":
         self._thread.start()
-        self._serving = asyncio.run_coroutine_threadsafe(self._serve(), self._loop)
+        self._serving = asyncio.run_coroutine_threadsafe(self._serve(), self.loop)
         self._session = self._ready.result(LIMIT)
         return self
 
     def __exit__(self, *exc: object) -> None:
         assert self._over is not None
-        self._loop.call_soon_threadsafe(self._over.set)
+        self.loop.call_soon_threadsafe(self._over.set)
         self._serving.result(LIMIT)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(LIMIT)
-        self._loop.close()
+        self.loop.close()
 
     def send(self, attempts: list[Attempt]) -> list[int]:
         """Make some attempts at once; the statuses of the answers."""
@@ -163,7 +163,7 @@ class Arena:
         return self._run(self._send(attempts))
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(LIMIT)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(LIMIT)
 
     async def _send(self, attempts: list[Attempt]) -> list[int]:
         return list(await asyncio.gather(*map(self._post, attempts)))
