@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 METHOD_NOT_FOUND = -32601
-INVALID_PARAMS = -32602
 
 RequestId = int | str
 

@@ -8,7 +8,6 @@ from typing import Any, Literal, assert_never
 
 import msgspec
 
-from ..errors import Fault
 from ..events import (
     Approval,
     Commentary,
@@ -57,13 +56,9 @@ class Meta(msgspec.Struct, frozen=True):
 class Encoder:
     """Writes one streamed answer; what it returns is ready to be sent."""
 
-    def __init__(
-        self, meta: Meta, *, include_usage: bool = False, index: int = 0, closes: bool = True
-    ) -> None:
-        """`index` of the choice; `closes`: this choice ends the stream (the last of several)."""
+    def __init__(self, meta: Meta, *, include_usage: bool = False) -> None:
         self._meta = meta
         self._include_usage = include_usage
-        self._closes = closes
         self.usage: Usage | None = None
         """What the backend counted, once it is known."""
         self._begun = False
@@ -71,7 +66,6 @@ class Encoder:
         # With include_usage every other chunk carries `"usage": null` (API reference, stream_options).
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._text_tail = b'},"finish_reason":null}]' + self._tail
-        self._index = index
         self._repeat({})
 
     def _repeat(self, more: dict[str, Any]) -> None:
@@ -79,7 +73,7 @@ class Encoder:
         meta = self._meta
         head = {"id": meta.id, "object": "chat.completion.chunk", "created": meta.created}
         self._head = b"data: " + _encode(head | {"model": meta.model} | more)[:-1]
-        self._choice = self._head + b',"choices":[{"index":%d,"delta":' % self._index
+        self._choice = self._head + b',"choices":[{"index":0,"delta":'
         self._text_head = self._choice + b'{"content":'
 
     def feed(self, event: Event) -> bytes:
@@ -133,7 +127,7 @@ class Encoder:
 
     def _end(self, event: Done) -> bytes:
         finish = self._choice + b'{},"finish_reason":' + _encode(_FINISH[event.reason]) + b"}]" + self._tail
-        return finish + (self._usage_chunk() + DONE if self._closes else b"")
+        return finish + self._usage_chunk() + DONE
 
     def _usage_chunk(self) -> bytes:
         if self.usage is None or not self._include_usage:
@@ -154,11 +148,6 @@ def render(replies: list[Reply], meta: Meta) -> dict[str, Any]:
         "choices": [_choice(reply, index, meta) for index, reply in enumerate(replies)],
         "usage": usage_object(_sum([reply.usage for reply in replies if reply.usage])),
     } | (thread_fields(replies[0].thread) if replies[0].thread else {})
-
-
-def fail(fault: Fault) -> dict[str, Any]:
-    """The body of a request that failed."""
-    return error_body(fault)
 
 
 def thread_fields(event: ThreadStarted) -> dict[str, Any]:
