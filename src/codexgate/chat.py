@@ -40,7 +40,21 @@ class Document(msgspec.Struct, frozen=True, tag="document"):
     """Base64, no `data:` prefix."""
 
 
-Part = Text | Image | Document
+class StoredFile(msgspec.Struct, frozen=True, tag="stored_file"):
+    """A file that was uploaded before; a stage puts its content here before a backend sees it."""
+
+    id: str
+    """`file-…`"""
+    as_image: bool = False
+    """Named where a picture belongs: anything else there is a mistake."""
+
+    @property
+    def name(self) -> str:
+        """What to call it where its content is not known."""
+        return self.id
+
+
+Part = Text | Image | Document | StoredFile
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -116,6 +130,17 @@ class Sampling(msgspec.Struct, frozen=True):
         return frozenset(name for name in self.__struct_fields__ if getattr(self, name) not in (None, ()))
 
 
+class Retrieval(msgspec.Struct, frozen=True):
+    """Memories to be put before the question."""
+
+    namespace: str = ""
+    """Empty: the default one."""
+    max_tokens: int | None = None
+    """Of the whole block."""
+    limit: int | None = None
+    """How many memories at most."""
+
+
 class ChatRequest(msgspec.Struct, frozen=True):
     """One request for one answer."""
 
@@ -135,3 +160,12 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """The chat that this request goes on with, where a backend can remember it; empty for none."""
     caller: str = ""
     """Who asks: a digest of the key that was sent. What one caller left open is not another's."""
+    session: str = ""
+    """The conversation that the gate itself keeps and this request goes on with; empty for none."""
+    retrieval: Retrieval | None = None
+    raw: bool = False
+    """The one message is a text to go on with, not a chat (OpenAI's legacy completions)."""
+    suffix: str = ""
+    """Of `raw`: the text that comes after what the model inserts."""
+    id: str = ""
+    """The answer's id on the wire, for what is written about it."""

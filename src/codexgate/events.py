@@ -25,12 +25,45 @@ class ThreadStarted(msgspec.Struct, frozen=True):
     """The number of this turn in its chat, from 1; 0 when no chat is kept."""
 
 
+class Citation(msgspec.Struct, frozen=True):
+    """A memory that was put before the question."""
+
+    id: str
+    namespace: str
+    source: str = ""
+    score: float = 0.0
+    """How well it matched; more is better."""
+
+
+class Retrieved(msgspec.Struct, frozen=True):
+    """What was put before the question; at most once, before anything of the answer."""
+
+    citations: tuple[Citation, ...]
+    tokens: int
+    """Of the whole block."""
+    block: str = ""
+    """The text as the model sees it."""
+
+
+class Logprob(msgspec.Struct, frozen=True):
+    """How likely a token was."""
+
+    token: str
+    logprob: float
+    """Natural logarithm."""
+    bytes: tuple[int, ...] | None = None
+    top: tuple["Logprob", ...] = ()
+    """The likeliest tokens in its place, when they were asked for."""
+
+
 class TextDelta(msgspec.Struct, frozen=True):
     """More of the answer. `item` names the message it belongs to: one turn may hold several."""
 
     text: str
     """Never empty; exactly what the model wrote, repeats included."""
     item: str = ""
+    logprobs: tuple[Logprob, ...] = ()
+    """Of the tokens of `text`, from backends that have them and when they were asked for."""
 
 
 class Commentary(msgspec.Struct, frozen=True):
@@ -135,6 +168,7 @@ class Done(msgspec.Struct, frozen=True):
 
 Event = (
     ThreadStarted
+    | Retrieved
     | TextDelta
     | Commentary
     | ReasoningDelta

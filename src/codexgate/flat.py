@@ -34,6 +34,7 @@ from .events import (
     Notice,
     Plan,
     ReasoningDelta,
+    Retrieved,
     StepState,
     TextDelta,
     ThreadStarted,
@@ -94,15 +95,16 @@ class Flat:
         """Return what `event` becomes; often nothing."""
         if isinstance(event, TextDelta) and event.item == self._flowing:  # what nearly every event is
             self._tail["content"] = (self._tail["content"] + event.text)[-2:]
-            return [TextDelta(event.text)]
+            return [TextDelta(event.text, "", event.logprobs)]
         match event:
             case TextDelta():
-                events = [*self._settle(), self._say("content", event.text, event.item)]
+                before = self._settle()
+                said = self._say("content", event.text, event.item)
                 self._flowing = event.item
-                return events
+                return [*before, TextDelta(said.text, "", event.logprobs)]
             case ReasoningDelta():
                 return self._think(event)
-            case ThreadStarted() | ToolEvent(runs_on="client"):
+            case ThreadStarted() | Retrieved() | ToolEvent(runs_on="client"):
                 return [*self._settle(), event]
             case Usage() | Failed() | Done():
                 return [*self._finish(), event]
@@ -210,7 +212,7 @@ class Flat:
         self._running.clear()
         return events + self._settle()
 
-    def _say(self, channel: Channel, text: str, item: str | None = None) -> Event:
+    def _say(self, channel: Channel, text: str, item: str | None = None) -> TextDelta | ReasoningDelta:
         tail = self._tail[channel]
         if tail and (item is None or item != self._open[channel]) and not tail.endswith("\n\n"):
             text = ("\n" if tail.endswith("\n") else "\n\n") + text

@@ -6,7 +6,19 @@ import msgspec
 
 from .chat import ToolCall
 from .errors import Fault
-from .events import Done, Event, Failed, Reason, ReasoningDelta, TextDelta, ThreadStarted, ToolEvent, Usage
+from .events import (
+    Done,
+    Event,
+    Failed,
+    Logprob,
+    Reason,
+    ReasoningDelta,
+    Retrieved,
+    TextDelta,
+    ThreadStarted,
+    ToolEvent,
+    Usage,
+)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -17,6 +29,9 @@ class Reply(msgspec.Struct, frozen=True):
     reasoning: str = ""
     thread: ThreadStarted | None = None
     """Where it ran, if the backend remembers it."""
+    retrieved: Retrieved | None = None
+    """What was put before the question."""
+    logprobs: tuple[Logprob, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     """The calls that the client must run."""
     usage: Usage | None = None
@@ -39,6 +54,8 @@ class Fold:
         self._reasoning: list[str] = []
         self._calls: dict[str, tuple[str, list[str]]] = {}
         self._thread: ThreadStarted | None = None
+        self._retrieved: Retrieved | None = None
+        self._logprobs: list[Logprob] = []
         self._usage: Usage | None = None
         self._end: Done | Failed | None = None
 
@@ -47,12 +64,15 @@ class Fold:
         match event:
             case TextDelta():
                 self._messages.setdefault(event.item, []).append(event.text)
+                self._logprobs += event.logprobs
             case ReasoningDelta():
                 self._reasoning.append(event.text)
             case ToolEvent(runs_on="client"):
                 self._calls.setdefault(event.call_id, (event.name, []))[1].append(event.text)
             case ThreadStarted():
                 self._thread = event
+            case Retrieved():
+                self._retrieved = event
             case Usage():
                 self._usage = event
             case Done() | Failed():
@@ -67,6 +87,8 @@ class Fold:
             reasoning="".join(self._reasoning),
             tool_calls=tuple(ToolCall(id, name, "".join(texts)) for id, (name, texts) in self._calls.items()),
             thread=self._thread,
+            retrieved=self._retrieved,
+            logprobs=tuple(self._logprobs),
             usage=self._usage,
             reason=self._end.reason if isinstance(self._end, Done) else None,
             fault=self._end.fault if isinstance(self._end, Failed) else None,

@@ -8,18 +8,19 @@ import asyncio
 import difflib
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 
 from .chat import ChatRequest, Message, Text
-from .errors import Fault, GateError
-from .events import Done, Event, Failed
+from .errors import Fault, GateError, invalid
+from .events import Done, Failed
 from .order import Order
-from .ports import Approver, Backend
-from .records import Health, Model, PendingApproval
+from .ports import Approver, Backend, Batches, Embedder, Route, Run, Stage
+from .records import Embeddings, Health, Model, PendingApproval
 
 FRESH = 5.0
 """Seconds for which a backend's list of models is believed."""
@@ -46,20 +47,6 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
     options: Annotated[dict[str, Any], _said("Options of the backend, such as `num_ctx`.")] = {}
 
 
-class Route(msgspec.Struct, frozen=True):
-    """Where a request goes."""
-
-    backend: Backend
-    model: Model
-    request: ChatRequest
-    """With the backend's own model id and an alias's settings filled in."""
-
-    @property
-    def ignored(self) -> tuple[str, ...]:
-        """The settings given that this backend does not act on."""
-        return tuple(sorted(self.request.sampling.given() - self.backend.honours))
-
-
 class Gate:
     """All backends behind one door."""
 
@@ -69,13 +56,20 @@ class Gate:
         *,
         aliases: Mapping[str, Alias] | None = None,
         default_model: str = "",
+        stages: Sequence[Stage] = (),
         strict: bool = False,
     ) -> None:
-        """`strict`: hold every backend to the law of event order, for tests and debug runs."""
+        """`stages` are around every answer, the outermost first.
+
+        `strict`: hold every answer to the law of event order, for tests and debug runs.
+        """
         self.backends = tuple(backends)
         self.aliases = dict(aliases or {})
         self._default = default_model
         self._strict = strict
+        self._run: Run = _ask_backend
+        for stage in reversed(stages):
+            self._run = partial(stage, run=self._run)
         self._shelves = {backend.name: _Shelf(backend) for backend in backends}
 
     async def models(self) -> list[Model]:
@@ -118,21 +112,25 @@ class Gate:
         name = request.model or self._default
         backend, model = await self._find(self._target(name) if name else await self._first())
         if model.abilities and "chat" not in model.abilities:
-            raise GateError(
-                Fault(
-                    "invalid_request", f"The model '{model.id}' does not chat.", param="model", code="no_chat"
-                )
-            )
+            raise invalid(f"The model '{model.id}' does not chat.", "model", "no_chat")
         request = msgspec.structs.replace(request, model=model.id)
         alias = self.aliases.get(name)
         return Route(backend, model, _fill_in(request, alias) if alias else request)
 
-    async def stream(self, route: Route) -> AsyncGenerator[list[Event]]:
+    async def embed(self, name: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
+        """Vectors of `texts` by the model that `name` means. Raises GateError."""
+        backend, model = await self._find(self._target(name))
+        if not isinstance(backend, Embedder) or (model.abilities and "embedding" not in model.abilities):
+            advice = "`codexgate models` tells which models do."
+            raise invalid(f"The model '{model.id}' does not embed.", "model", "no_embedding", advice)
+        return await backend.embed(model.id, texts, dimensions)
+
+    async def stream(self, route: Route) -> Batches:
         """Run `route`. Closing the generator stops the work upstream."""
         order = Order()
         ended = False
         try:
-            async with aclosing(route.backend.stream(route.request)) as batches:
+            async with aclosing(self._run(route)) as batches:
                 async for batch in batches:  # to its end, so that the backend can put things away
                     if ended:
                         continue
@@ -257,6 +255,10 @@ class _Shelf:
         self.models, self.fault = models, fault
         self.seen.update(model.id for model in models)
         self._looked, self._looking = time.monotonic(), None
+
+
+def _ask_backend(route: Route) -> Batches:
+    return route.backend.stream(route.request)
 
 
 def _fill_in(request: ChatRequest, alias: Alias) -> ChatRequest:

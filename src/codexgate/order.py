@@ -5,7 +5,7 @@
 3. A tool call starts once, before its arguments and output; it finishes at most once, and
    nothing follows its end. Its name and where it runs never change.
 4. A client's call is finished when the answer ends with `tool_calls`, and only then are there any.
-5. `ThreadStarted` comes at most once, before anything but notices.
+5. `ThreadStarted` and `Retrieved` come at most once each, before anything but each other and notices.
 6. Texts are never empty, and a message that was left is not taken up again.
 
 Switched on in tests and in debug runs: `gate.Gate(strict=True)`.
@@ -18,6 +18,7 @@ from .events import (
     Failed,
     Notice,
     ReasoningDelta,
+    Retrieved,
     TextDelta,
     ThreadStarted,
     ToolEvent,
@@ -35,6 +36,7 @@ class Order:
     def __init__(self) -> None:
         self._ended = False
         self._begun = False
+        self._told: set[type[Event]] = set()
         self._usage = False
         self._item: str | None = None
         self._left: set[str] = set()
@@ -45,7 +47,10 @@ class Order:
         """Look at the next event. Raises OrderError when it may not come now."""
         _require(not self._ended, "nothing follows the end", event)
         _require(not self._usage or isinstance(event, (Done, Failed)), "only the end follows usage", event)
-        _require(not (self._begun and isinstance(event, ThreadStarted)), "the thread comes first", event)
+        if isinstance(event, ThreadStarted | Retrieved):
+            _require(not self._begun and type(event) not in self._told, "the thread comes first", event)
+            self._told.add(type(event))
+            return
         self._begun = self._begun or not isinstance(event, Notice)
         match event:
             case TextDelta() | Commentary():

@@ -4,13 +4,29 @@ An adapter is right when it passes the suite of its port in `tests/`. Nothing he
 protocol, a library or a store.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
-from .chat import ChatRequest, Message
+import msgspec
+
+from .chat import ChatRequest, Message, Retrieval
 from .events import Event
-from .records import Health, Model, PendingApproval, Progress, ThreadRecord
+from .records import (
+    ConversationRecord,
+    Embeddings,
+    Health,
+    Item,
+    Memory,
+    Model,
+    PendingApproval,
+    Progress,
+    ResponseRecord,
+    ThreadRecord,
+)
+
+Batches = AsyncGenerator[list[Event]]
+"""An answer: what each read upstream brought."""
 
 
 class Backend(Protocol):
@@ -36,7 +52,7 @@ class Backend(Protocol):
         """
         ...
 
-    def stream(self, request: ChatRequest) -> AsyncGenerator[list[Event]]:
+    def stream(self, request: ChatRequest) -> Batches:
         """Answer `request`, whose `model` is one of its own ids.
 
         Yields what each read upstream brought, never an empty list, under the law in `order.py`;
@@ -71,6 +87,133 @@ class Installer(Protocol):
 
     async def warm(self, model: str) -> None:
         """Load `model` into memory. Raises GateError of kind `not_found` or `unavailable`."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A backend whose models turn texts into vectors."""
+
+    async def embed(self, model: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
+        """One vector for each of `texts`, which are never empty, by `model`, one of its own ids.
+
+        `dimensions`: the length wanted. Raises GateError, of kind `invalid_request` (param
+        `dimensions` or `input`) for what the model cannot do.
+        """
+        ...
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a request goes."""
+
+    backend: Backend
+    model: Model
+    request: ChatRequest
+    """With the backend's own model id and an alias's settings filled in."""
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The settings given that this backend does not act on."""
+        return tuple(sorted(self.request.sampling.given() - self.backend.honours))
+
+
+Run = Callable[[Route], Batches]
+"""Answers a route."""
+
+
+class Stage(Protocol):
+    """Something that happens around an answer: a history put before it, a file written after it."""
+
+    def __call__(self, route: Route, run: Run) -> Batches:
+        """Answer `route` by what `run` makes of it, or of a changed one.
+
+        Returns `run(route)` itself where it has nothing to do, so that it costs nothing then.
+        Raises GateError, while iterated, for a refusal. Closing its generator closes `run`'s;
+        what `run` gives is iterated to its end.
+        """
+        ...
+
+
+class Retriever(Protocol):
+    """Finds memories that match a question."""
+
+    async def retrieve(self, query: str, retrieval: Retrieval) -> tuple[Memory, ...]:
+        """The memories for `query`, the best first. Raises GateError when the store fails."""
+        ...
+
+
+class ResponseStore(Protocol):
+    """Responses that are kept, by id, each its owner's alone.
+
+    Every method but `aclose` raises GateError of kind `unavailable` when the store cannot be used,
+    and of kind `not_found`, code `response_not_found`, for an id that is not the owner's.
+    """
+
+    async def save(self, record: ResponseRecord) -> None:
+        """Keep `record`, in the place of one with its id; durable when this returns."""
+        ...
+
+    async def load(self, id: str, owner: str) -> ResponseRecord:
+        """The response `id`."""
+        ...
+
+    async def history(self, id: str, owner: str) -> tuple[ResponseRecord, ...]:
+        """The response `id` and all that it goes on with, oldest first.
+
+        Raises GateError (not_found) that names a link which was deleted or has run out.
+        """
+        ...
+
+    async def delete(self, id: str, owner: str) -> None:
+        """Forget it, with its input."""
+        ...
+
+    async def touch(self, id: str) -> bool:
+        """Say that whoever runs `id` is alive; whether somebody asked to cancel it."""
+        ...
+
+    async def cancel(self, id: str, owner: str) -> None:
+        """Ask whoever runs it, on whatever gate, to stop."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of everything; may be called twice."""
+        ...
+
+
+class ConversationStore(Protocol):
+    """Conversations that responses read and add to, each its owner's alone.
+
+    Every method raises GateError of kind `unavailable` when the store cannot be used, and of kind
+    `not_found`, code `conversation_not_found` or `item_not_found`, for what is not the owner's.
+    """
+
+    async def create_conversation(self, record: ConversationRecord, items: Sequence[Item] = ()) -> None:
+        """Begin one, with its first items."""
+        ...
+
+    async def load_conversation(self, id: str, owner: str) -> ConversationRecord:
+        """The conversation `id`, without its items."""
+        ...
+
+    async def update_conversation(self, id: str, owner: str, metadata: dict[str, str]) -> ConversationRecord:
+        """Replace its metadata."""
+        ...
+
+    async def delete_conversation(self, id: str, owner: str) -> None:
+        """Forget it, with its items."""
+        ...
+
+    async def add_items(self, id: str, owner: str, items: Sequence[Item]) -> None:
+        """Put `items` at its end, all or none of them."""
+        ...
+
+    async def items(self, id: str, owner: str) -> tuple[Item, ...]:
+        """Its items, oldest first."""
+        ...
+
+    async def delete_item(self, id: str, owner: str, item: str) -> None:
+        """Take one item out."""
         ...
 
 

@@ -77,3 +77,62 @@ class Progress(msgspec.Struct, frozen=True):
     total: int = 0
     """Bytes of that part; 0 when unknown."""
     completed: int = 0
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """Vectors of some texts."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    """One for each text, in their order, all of one length."""
+    tokens: int = 0
+    """Of all texts."""
+    estimated: bool = False
+    """Counted by the gate because the backend gave none."""
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """One memory that matches a question."""
+
+    id: str
+    namespace: str
+    text: str
+    """Untrusted, whoever wrote it."""
+    source: str = ""
+    score: float = 0.0
+    """More is better."""
+
+
+class ResponseRecord(msgspec.Struct, frozen=True):
+    """One response that is kept."""
+
+    id: str
+    owner: str
+    """Digest of the caller's key; nobody else sees it."""
+    created: int
+    """Unix seconds."""
+    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    body: bytes
+    """JSON of the response object, `output` included."""
+    input: bytes = b"[]"
+    """JSON array of this request's own input items, each with an id; not the history before them."""
+    previous: str = ""
+    """The response that this one goes on with."""
+    touched: float = 0.0
+    """Unix seconds when whoever runs it last said so."""
+
+
+class ConversationRecord(msgspec.Struct, frozen=True):
+    """A conversation object: a list of items that responses read and add to."""
+
+    id: str
+    owner: str
+    created: int
+    metadata: dict[str, str] = {}
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One item of a conversation."""
+
+    id: str
+    body: bytes
+    """JSON of the item, its id included."""

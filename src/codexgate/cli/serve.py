@@ -16,13 +16,13 @@ from typing import Annotated, Literal
 import typer
 
 from .. import __version__, apikey, logs
-from ..assemble import BACKENDS, open_gate
+from ..assemble import BACKENDS, open_core
 from ..dialects.codex.ask import Sandbox
 from ..errors import Fault, GateError
 from ..gate import Gate
 from ..records import Health
 from ..server.app import Listen, Running, run_until_signal
-from ..server.routes import Chats
+from ..server.context import Chats
 from ..settings import Settings, load_settings
 from .complete import model_ids
 from .terminal import ConfigFile, Paint, config_file, escape_line, wants_colour
@@ -104,7 +104,8 @@ def refuse_open_door(settings: Settings, *, has_key: bool) -> None:
 
 
 async def _serve(settings: Settings, listen: Listen, key: apikey.Key | None, paint: Paint) -> None:
-    async with open_gate(settings) as gate:
+    async with open_core(settings) as core:
+        gate = core.gate
 
         async def on_start(running: Running) -> None:
             names = [backend.name for backend in gate.backends]
@@ -115,7 +116,7 @@ async def _serve(settings: Settings, listen: Listen, key: apikey.Key | None, pai
                 sys.stderr.flush()
 
         try:
-            await run_until_signal(gate, listen, on_start)
+            await run_until_signal(core, listen, on_start)
         except OSError as error:
             raise _cannot_listen(listen, error) from error
 

@@ -24,6 +24,7 @@ from ..events import (
     Notice,
     Plan,
     ReasoningDelta,
+    Retrieved,
     StepState,
     TextDelta,
     ThreadStarted,
@@ -103,7 +104,7 @@ class Rendered:
             case Approval():
                 about = f"Waits for approval of {event.action}: {escape_line(event.detail)}"
                 self._put(Text(about, "yellow"))
-            case ThreadStarted() | Usage() | Failed() | Done():
+            case ThreadStarted() | Retrieved() | Usage() | Failed() | Done():
                 pass
             case _:
                 assert_never(event)

@@ -15,10 +15,12 @@ from ..events import (
     Event,
     Failed,
     FileChange,
+    Logprob,
     Notice,
     Plan,
     Reason,
     ReasoningDelta,
+    Retrieved,
     TextDelta,
     ThreadStarted,
     ToolEvent,
@@ -61,6 +63,7 @@ class Encoder:
         self._include_usage = include_usage
         self.usage: Usage | None = None
         """What the backend counted, once it is known."""
+        self._retrieved: Retrieved | None = None
         self._begun = False
         self._calls: dict[str, int] = {}
         # With include_usage every other chunk carries `"usage": null` (API reference, stream_options).
@@ -78,10 +81,13 @@ class Encoder:
 
     def feed(self, event: Event) -> bytes:
         """The frames that `event` becomes; empty for what a chat answer does not show."""
-        if isinstance(event, TextDelta) and self._begun:  # what nearly every event is
+        if isinstance(event, TextDelta) and self._begun and not event.logprobs:  # what nearly every event is
             return self._text_head + _encode(event.text) + self._text_tail
         if isinstance(event, ThreadStarted):
             self._repeat(thread_fields(event))
+            return b""
+        if isinstance(event, Retrieved):
+            self._retrieved = event
             return b""
         return self._start() + self._other(event)
 
@@ -94,10 +100,10 @@ class Encoder:
 
     def _other(self, event: Event) -> bytes:
         match event:
-            case ThreadStarted():
+            case ThreadStarted() | Retrieved():
                 return b""
             case TextDelta():
-                return self._delta({"content": event.text})
+                return self._delta({"content": event.text}, event.logprobs)
             case ReasoningDelta():
                 return self._delta(reasoning_fields(event.text, self._meta.reasoning))
             case ToolEvent():
@@ -126,16 +132,19 @@ class Encoder:
         return self._delta({"tool_calls": [call]})
 
     def _end(self, event: Done) -> bytes:
-        finish = self._choice + b'{},"finish_reason":' + _encode(_FINISH[event.reason]) + b"}]" + self._tail
-        return finish + self._usage_chunk() + DONE
+        finish = self._choice + b'{},"finish_reason":' + _encode(_FINISH[event.reason]) + b"}]"
+        if self._retrieved is not None:
+            finish += b',"retrieval_context":' + _encode(retrieval_context(self._retrieved))
+        return finish + self._tail + self._usage_chunk() + DONE
 
     def _usage_chunk(self) -> bytes:
         if self.usage is None or not self._include_usage:
             return b""
         return self._head + b',"choices":[],"usage":' + _encode(usage_object(self.usage)) + b"}\n\n"
 
-    def _delta(self, delta: dict[str, Any]) -> bytes:
-        return self._choice + _encode(delta) + b',"finish_reason":null}]' + self._tail
+    def _delta(self, delta: dict[str, Any], logprobs: tuple[Logprob, ...] = ()) -> bytes:
+        said = b',"logprobs":' + _encode(logprobs_object(logprobs)) if logprobs else b""
+        return self._choice + _encode(delta) + said + b',"finish_reason":null}]' + self._tail
 
 
 def render(replies: list[Reply], meta: Meta) -> dict[str, Any]:
@@ -147,7 +156,34 @@ def render(replies: list[Reply], meta: Meta) -> dict[str, Any]:
         "model": meta.model,
         "choices": [_choice(reply, index, meta) for index, reply in enumerate(replies)],
         "usage": usage_object(_sum([reply.usage for reply in replies if reply.usage])),
-    } | (thread_fields(replies[0].thread) if replies[0].thread else {})
+    } | _beside(replies[0])
+
+
+def _beside(reply: Reply) -> dict[str, Any]:
+    """What stands beside OpenAI's own fields."""
+    thread = thread_fields(reply.thread) if reply.thread else {}
+    return thread | ({"retrieval_context": retrieval_context(reply.retrieved)} if reply.retrieved else {})
+
+
+def retrieval_context(event: Retrieved) -> dict[str, Any]:
+    """What was put before the question."""
+    citations = [
+        {"id": one.id, "namespace": one.namespace, "source": one.source, "score": one.score}
+        for one in event.citations
+    ]
+    return {"citations": citations, "tokens_injected": event.tokens}
+
+
+def logprobs_object(logprobs: tuple[Logprob, ...]) -> dict[str, Any] | None:
+    """Log probabilities as a choice carries them; none when there are none."""
+    if not logprobs:
+        return None
+    content = [_token(one) | {"top_logprobs": [_token(top) for top in one.top]} for one in logprobs]
+    return {"content": content, "refusal": None}
+
+
+def _token(one: Logprob) -> dict[str, Any]:
+    return {"token": one.token, "logprob": one.logprob, "bytes": one.bytes}
 
 
 def thread_fields(event: ThreadStarted) -> dict[str, Any]:
@@ -186,7 +222,8 @@ def _choice(reply: Reply, index: int, meta: Meta) -> dict[str, Any]:
             for call in reply.tool_calls
         ]
     finish = _FINISH[reply.reason or "stop"]
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
+    logprobs = logprobs_object(reply.logprobs)
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
 
 
 def _sum(usages: list[Usage]) -> Usage:

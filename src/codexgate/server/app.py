@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 from aiohttp import web
 
+from ..core import Core
 from ..fronts.openai_chat import ReasoningField
-from ..gate import Gate
 from .connection import Connections
+from .context import CHATS, CORE, REASONING, Chats
 from .guard import DRAINING, JSON_LIMIT, POLICIES, RULES, SLOTS, Rules, Slots, add_headers, guard
 from .reply import STREAMS, Line
-from .routes import CHATS, GATE, REASONING, Chats, endpoints
+from .routes import endpoints
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +53,11 @@ class Running(msgspec.Struct):
     routes: tuple[str, ...]
 
 
-def make_app(gate: Gate, listen: Listen) -> web.Application:
-    """Build the application. The caller opens and closes the gate."""
+def make_app(core: Core, listen: Listen) -> web.Application:
+    """Build the application. The caller opens and closes the core."""
     app = web.Application(middlewares=[guard], client_max_size=JSON_LIMIT)
     app.on_response_prepare.append(add_headers)
-    app[GATE] = gate
+    app[CORE] = core
     app[REASONING] = listen.reasoning
     app[CHATS] = listen.chats
     app[RULES] = Rules(set(), frozenset(listen.allowed_origins), listen.key)
@@ -74,9 +75,9 @@ def make_app(gate: Gate, listen: Listen) -> web.Application:
 
 
 @contextlib.asynccontextmanager
-async def listening(gate: Gate, listen: Listen) -> AsyncIterator[Running]:
-    """Serve `gate` until the context is left, then drain. Raises OSError when the port is taken."""
-    app = make_app(gate, listen)
+async def listening(core: Core, listen: Listen) -> AsyncIterator[Running]:
+    """Serve `core` until the context is left, then drain. Raises OSError when the port is taken."""
+    app = make_app(core, listen)
     runner = web.AppRunner(
         app,
         handle_signals=False,
@@ -99,7 +100,7 @@ async def listening(gate: Gate, listen: Listen) -> AsyncIterator[Running]:
 
 
 async def run_until_signal(
-    gate: Gate, listen: Listen, on_start: Callable[[Running], Awaitable[None]]
+    core: Core, listen: Listen, on_start: Callable[[Running], Awaitable[None]]
 ) -> None:
     """Serve in the foreground until SIGINT or SIGTERM; a second signal does not wait for streams."""
     stop = asyncio.Event()
@@ -114,7 +115,7 @@ async def run_until_signal(
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
             loop.add_signal_handler(number, heard)
-    async with listening(gate, listen) as running:
+    async with listening(core, listen) as running:
         await on_start(running)
         await stop.wait()
         log.info("service.stop")

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from ..errors import Fault
-from ..events import Done, Event, Failed, Notice, ThreadStarted, Usage
+from ..events import Done, Event, Failed, Notice, Retrieved, ThreadStarted, Usage
 from ..fold import Fold, Reply
 from ..sse import HEADERS, KEEPALIVE
 from .guard import TRACE, Trace, refuse
@@ -136,6 +136,8 @@ class Line:
 
 
 STREAMS = web.AppKey("streams", set[Line])
+_BEFORE = (Notice, ThreadStarted, Retrieved, Usage)
+"""Events that are not yet anything of an answer."""
 
 
 async def _first(batches: Batches) -> list[Event]:
@@ -143,7 +145,7 @@ async def _first(batches: Batches) -> list[Event]:
     begun: list[Event] = []
     async for batch in batches:
         begun += batch
-        if not all(isinstance(event, Notice | ThreadStarted | Usage) for event in batch):
+        if not all(isinstance(event, _BEFORE) for event in batch):
             break
     return begun
 
@@ -151,7 +153,7 @@ async def _first(batches: Batches) -> list[Event]:
 def _refusal(begun: list[Event]) -> Fault | None:
     """Why there will be no answer, if it failed before anything of it was there."""
     *before, last = begun
-    nothing = all(isinstance(event, Notice | ThreadStarted | Usage) for event in before)
+    nothing = all(isinstance(event, _BEFORE) for event in before)
     return last.fault if nothing and isinstance(last, Failed) else None
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...chat import ChatRequest, Document, Image, Message, Part, Text, Tool, ToolCall
+from ...chat import ChatRequest, Document, Image, Message, Part, StoredFile, Text, Tool, ToolCall
 from ...errors import Fault, invalid
 from . import wire
 
@@ -254,7 +254,7 @@ def _input(part: Part) -> dict[str, Any]:
             return {"type": "text", "text": part.text}
         case Image():
             return {"type": "image", "url": part.url}
-        case Document():
+        case Document() | StoredFile():
             return {"type": "text", "text": f"[file] {part.name}"}
 
 
@@ -274,10 +274,10 @@ def _as_text(message: Message) -> str:
     parts = [
         part.text if isinstance(part, Text) else "[image]"
         for part in message.parts
-        if not isinstance(part, Document)
+        if not isinstance(part, Document | StoredFile)
     ]
     calls = [f"[called {call.name} {call.arguments}]" for call in message.tool_calls]
-    files = [f"[file] {part.name}" for part in message.parts if isinstance(part, Document)]
+    files = [f"[file] {part.name}" for part in message.parts if isinstance(part, Document | StoredFile)]
     return " ".join([*parts, *files, *calls])
 
 
@@ -287,7 +287,7 @@ def _content(part: Part, role: str) -> dict[str, Any]:
             return {"type": "output_text" if role == "assistant" else "input_text", "text": part.text}
         case Image():
             return {"type": "input_image", "image_url": part.url}
-        case Document():
+        case Document() | StoredFile():
             return {"type": "input_text", "text": f"[file] {part.name}"}
 
 

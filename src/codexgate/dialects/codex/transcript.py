@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ...chat import ChatRequest, Document, Image, Message, Text, Tool
+from ...chat import ChatRequest, Document, Image, Message, Part, StoredFile, Text, Tool
 from ...errors import Fault
 
 _STALE = (
@@ -94,8 +94,14 @@ def _entry(message: Message) -> str:
     return f"{message.role}:{_digest(' '.join([*parts, *calls, message.tool_call_id]))}"
 
 
-def _part(part: Text | Image | Document) -> str:
-    return _trimmed(part.text) if isinstance(part, Text) else f"{part.media_type},{_digest(part.data)}"
+def _part(part: Part) -> str:
+    match part:
+        case Text():
+            return _trimmed(part.text)
+        case StoredFile():
+            return part.id
+        case Image() | Document():
+            return f"{part.media_type},{_digest(part.data)}"
 
 
 def _tools(tools: Sequence[Tool]) -> str:
