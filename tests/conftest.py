@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.servers.postgres import Postgres
 from tests.servers.valkey import Valkey
 
 
@@ -20,3 +21,18 @@ def valkey(shared_valkey: Valkey) -> Valkey:
     with shared_valkey.client() as client:
         client.flushall()
     return shared_valkey
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[Postgres]:
+    postgres = Postgres()
+    yield postgres
+    postgres.remove()
+
+
+@pytest.fixture
+def postgres(shared_postgres: Postgres) -> Iterator[Postgres]:
+    """A server with nothing in it, which the test may hurt."""
+    shared_postgres.clear()
+    yield shared_postgres
+    shared_postgres.heal()

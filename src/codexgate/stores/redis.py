@@ -1,6 +1,7 @@
-"""The threads of chats in Redis, or what speaks its protocol (Valkey): a `ports.ThreadStore`.
+"""The threads of chats, and sessions, in Redis or what speaks its protocol (Valkey).
 
-A chat is a hash `<prefix>:<chat>` with `thread` and `turn`, as Jangar wrote it, so that its data
+A `ports.ThreadStore` and a `ports.SessionStore`. A session is a list `<prefix>:<key>` of messages. A
+chat is a hash `<prefix>:<chat>` with `thread` and `turn`, as Jangar wrote it, so that its data
 carries on, and `signature`, which is ours. Knows nothing of what a thread is. No text of the library
 leaves this module: it may quote what was sent, passwords included.
 """
@@ -9,8 +10,7 @@ import asyncio
 import logging
 import re
 import secrets
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,16 +23,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from ..errors import GateError, invalid
+from ..chat import Message
+from ..errors import Fault, GateError, invalid
 from ..records import ThreadRecord
-from .threads import WEEK, acquire, unavailable
+from . import sessions
+from .breaker import Breaker
+from .threads import BUSY, WEEK, acquire, unavailable
 
 log = logging.getLogger(__name__)
 
 DEADLINE = 0.25
 """Seconds for one exchange, connecting included."""
-PAUSE = 1.0
-"""Seconds between a failure and the next try; whoever asks meanwhile is told at once."""
 LEASE = 4.0
 """Seconds that a lock outlives its holder; renewed four times as often."""
 
@@ -60,6 +61,8 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(Signature).decode
+_decode_message = msgspec.json.Decoder(Message).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class RedisThreads:
@@ -76,9 +79,7 @@ class RedisThreads:
         *,
         ttl: int = WEEK,
     ) -> None:
-        self._pool = _pool(url)
-        self._client = Redis(connection_pool=self._pool)
-        self._breaker = _Breaker(_address(url))
+        self._server = _Server(url, "thread_store", unavailable)
         self._chats = chat_prefix.rstrip(":")
         self._worktrees = worktree_prefix.rstrip(":")
         self._ttl = ttl
@@ -86,27 +87,12 @@ class RedisThreads:
     @asynccontextmanager
     async def lock(self, chat: str, wait: float) -> AsyncIterator[None]:
         """Hold `chat` alone among all gates on this Redis. Raises GateError after `wait` seconds."""
-        key, token = _key(f"{self._chats}-lock", chat), secrets.token_hex(16)
-
-        async def take() -> bool | None:
-            return await self._hold(key, token) or None
-
-        try:
-            await acquire(take, wait)
-            renewal = asyncio.create_task(self._renew(key, token))
-            try:
-                yield
-            finally:
-                renewal.cancel()
-                await asyncio.wait({renewal})
-        finally:
-            # Also when taking it failed: the server may have done what it had no time to answer.
-            with suppress(GateError):
-                await self._run(("EVAL", LET_GO, 1, key, token))
+        async with self._server.lock(_key(f"{self._chats}-lock", chat), wait, BUSY):
+            yield
 
     async def load(self, chat: str) -> ThreadRecord:
         """What is kept of `chat`."""
-        [(thread, turn, signature)] = await self._run(
+        [(thread, turn, signature)] = await self._server.run(
             ("HMGET", self._chat(chat), "thread", "turn", "signature")
         )
         try:
@@ -114,7 +100,7 @@ class RedisThreads:
             held = _decode(signature) if signature else Signature("", ())
             return ThreadRecord(name, int(turn or 0), held.digests if held.thread == name else ())
         except (ValueError, msgspec.DecodeError):
-            raise unavailable(f"{self._breaker.name} keeps something else in place of this chat.") from None
+            raise unavailable(f"{self._server.name} keeps something else in place of this chat.") from None
 
     async def begin(self, chat: str) -> int:
         """Count one more turn and return its number."""
@@ -131,7 +117,7 @@ class RedisThreads:
 
     async def worktree(self, chat: str) -> str:
         """The name of the chat's worktree, or empty."""
-        [name] = await self._run(("HGET", self._worktree(chat), "name"))
+        [name] = await self._server.run(("HGET", self._worktree(chat), "name"))
         return _text(name)
 
     async def keep_worktree(self, chat: str, name: str) -> None:
@@ -146,14 +132,15 @@ class RedisThreads:
         cursor = None
         while cursor != 0:
             scan = ("SCAN", cursor or 0, "MATCH", pattern, "COUNT", PAGE, "TYPE", "hash")
-            [(cursor, keys)] = await self._run(scan)
-            names |= {_text(name) for name in await self._run(*(("HGET", key, "name") for key in keys))}
+            [(cursor, keys)] = await self._server.run(scan)
+            names |= {
+                _text(name) for name in await self._server.run(*(("HGET", key, "name") for key in keys))
+            }
         return frozenset(names - {""})
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
-        await self._pool.disconnect()
+        await self._server.aclose()
 
     def _chat(self, chat: str) -> bytes:
         return _key(self._chats, chat)
@@ -161,25 +148,75 @@ class RedisThreads:
     def _worktree(self, chat: str) -> bytes:
         return _key(self._worktrees, chat)
 
-    async def _hold(self, key: bytes, token: str) -> bool:
-        [held] = await self._run(("EVAL", HOLD, 1, key, token, round(LEASE * 1000)))
-        return bool(held)
-
-    async def _renew(self, key: bytes, token: str) -> None:
-        held = True
-        while held:
-            await asyncio.sleep(LEASE / 4)
-            with suppress(GateError):  # it is said elsewhere, and may be over the next time
-                held = await self._hold(key, token)
-        log.warning("thread_store.lock_lost", extra={"fields": {"store": self._breaker.name}})
-
     async def _write(self, chat: str, command: Command) -> Any:
         """Do `command`; the chat, and with it its worktree, is kept for `ttl` seconds from now."""
         keys = self._chat(chat), self._worktree(chat)
-        answer, *_ = await self._run(command, *(("EXPIRE", key, self._ttl) for key in keys))
+        answer, *_ = await self._server.run(command, *(("EXPIRE", key, self._ttl) for key in keys))
         return answer
 
-    async def _run(self, *commands: Command) -> list[Any]:
+
+class RedisSessions:
+    """Conversations in the Redis at `url`; connects only when something is asked.
+
+    `ttl`: seconds that a session is kept. Raises GateError of kind `invalid_request` for an unusable URL.
+    """
+
+    def __init__(self, url: str, prefix: str = "codexgate:session", *, ttl: int = WEEK) -> None:
+        self._server = _Server(url, "session_store", sessions.unavailable)
+        self._prefix = prefix.rstrip(":")
+        self._ttl = ttl
+
+    @asynccontextmanager
+    async def lock(self, key: str, wait: float) -> AsyncIterator[None]:
+        """Hold `key` alone among all gates on this Redis. Raises GateError after `wait` seconds."""
+        async with self._server.lock(_key(f"{self._prefix}-lock", key), wait, sessions.BUSY):
+            yield
+
+    async def load(self, key: str) -> tuple[Message, ...]:
+        """The messages kept under `key`, oldest first."""
+        [bodies] = await self._server.run(("LRANGE", _key(self._prefix, key), 0, -1))
+        try:
+            return await asyncio.to_thread(lambda: tuple(map(_decode_message, bodies)))
+        except msgspec.DecodeError:
+            text = f"{self._server.name} keeps something else in place of this session."
+            raise sessions.unavailable(text) from None
+
+    async def append(self, key: str, messages: Sequence[Message]) -> None:
+        """Keep `messages` after what is there, in one transaction."""
+        await self._write(key, messages)
+
+    async def replace(self, key: str, messages: Sequence[Message]) -> None:
+        """Keep `messages` alone, in one transaction."""
+        await self._write(key, messages, ("DEL", _key(self._prefix, key)))
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._server.aclose()
+
+    async def _write(self, key: str, messages: Sequence[Message], *before: Command) -> None:
+        name = _key(self._prefix, key)
+        bodies = await asyncio.to_thread(lambda: list(map(_encode, messages)))
+        push: list[Command] = [("RPUSH", name, *bodies)] if bodies else []
+        await self._server.run(*before, *push, ("EXPIRE", name, self._ttl))
+
+
+class _Server:
+    """One Redis, as the stores share it: exchanges that are made whole or not at all, and locks."""
+
+    def __init__(self, url: str, store: str, unavailable: Callable[[str, str, float], GateError]) -> None:
+        """`store`: what is kept there, for the log; `unavailable` makes its errors."""
+        self._pool = _pool(url)
+        self._client = Redis(connection_pool=self._pool)
+        self._store = store
+        self._unavailable = unavailable
+        self._breaker = Breaker(store, _address(url), unavailable)
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people."""
+        return self._breaker.name
+
+    async def run(self, *commands: Command) -> list[Any]:
         """Do all of `commands` or none; the one place that speaks with the library.
 
         Raises GateError of kind `unavailable`, after `DEADLINE` at the latest.
@@ -193,43 +230,49 @@ class RedisThreads:
         except ResponseError as error:
             self._breaker.worked()
             name = type(error).__name__
-            raise unavailable(f"{self._breaker.name} refused what it was asked ({name}).") from None
+            raise self._unavailable(f"{self.name} refused what it was asked ({name}).", "", 0) from None
         except (RedisError, OSError) as error:
             raise self._breaker.failed(_reason(error)) from None
         self._breaker.worked()
         return answers
 
+    @asynccontextmanager
+    async def lock(self, key: bytes, wait: float, busy: Fault) -> AsyncIterator[None]:
+        """Hold `key`, renewed for as long as the context lasts. Raises GateError: `busy` after `wait` s."""
+        token = secrets.token_hex(16)
 
-class _Breaker:
-    """After a failure, one try a second; whoever else asks is told at once. Logs each change of state."""
+        async def take() -> bool | None:
+            return await self._hold(key, token) or None
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._down: GateError | None = None
-        self._again = 0.0
+        try:
+            await acquire(take, wait, busy)
+            renewal = asyncio.create_task(self._renew(key, token))
+            try:
+                yield
+            finally:
+                renewal.cancel()
+                await asyncio.wait({renewal})
+        finally:
+            # Also when taking it failed: the server may have done what it had no time to answer.
+            with suppress(GateError):
+                await self.run(("EVAL", LET_GO, 1, key, token))
 
-    def enter(self) -> None:
-        """Raise what went wrong last, unless it is time for a try."""
-        if self._down is None:
-            return
-        now = time.monotonic()
-        if now < self._again:
-            raise GateError(self._down.fault)
-        self._again = now + PAUSE
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+        await self._pool.disconnect()
 
-    def failed(self, reason: str) -> GateError:
-        """Note that it does not work; returns what to raise."""
-        if self._down is None:
-            log.warning("thread_store.down", extra={"fields": {"store": self.name, "reason": reason}})
-        self._down = unavailable(f"{self.name} cannot be used: {reason}.", retry_after=PAUSE)
-        self._again = time.monotonic() + PAUSE
-        return self._down
+    async def _hold(self, key: bytes, token: str) -> bool:
+        [held] = await self.run(("EVAL", HOLD, 1, key, token, round(LEASE * 1000)))
+        return bool(held)
 
-    def worked(self) -> None:
-        """Note that it works."""
-        if self._down is not None:
-            log.info("thread_store.up", extra={"fields": {"store": self.name}})
-        self._down = None
+    async def _renew(self, key: bytes, token: str) -> None:
+        held = True
+        while held:
+            await asyncio.sleep(LEASE / 4)
+            with suppress(GateError):  # it is said elsewhere, and may be over the next time
+                held = await self._hold(key, token)
+        log.warning(f"{self._store}.lock_lost", extra={"fields": {"store": self.name}})
 
 
 def _pool(url: str) -> ConnectionPool:

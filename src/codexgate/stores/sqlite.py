@@ -3,14 +3,13 @@
 Several processes may use a file at once. Knows nothing of who keeps a conversation, or why.
 """
 
-import asyncio
+import math
 import os
 import sqlite3
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +19,9 @@ import msgspec
 from ..chat import Message
 from ..errors import Fault, GateError
 from ..records import ThreadRecord
-from .threads import WEEK, acquire, unavailable
+from . import sessions
+from .database import hastily, transaction
+from .threads import BUSY, WEEK, acquire, unavailable
 
 if sys.platform == "win32":
     import msvcrt
@@ -38,17 +39,15 @@ else:
 
 T = TypeVar("T")
 
-PATIENCE = 5.0
-"""Seconds to wait for another process that writes."""
-HASTE = 0.8
-"""The same where a request waits: a store of threads answers within a second."""
-SLICE = 0.02
-"""Seconds of one try of those. SQLite comes back ever more rarely, and would starve one of many writers."""
-
 MIGRATIONS = (
     """
     CREATE TABLE message (id INTEGER PRIMARY KEY, session TEXT NOT NULL, body BLOB NOT NULL);
     CREATE INDEX message_session ON message (session, id);
+    """,
+    """
+    CREATE TABLE session (key TEXT PRIMARY KEY, expires REAL NOT NULL);
+    CREATE INDEX session_expires ON session (expires);
+    INSERT INTO session SELECT DISTINCT session, 9e999 FROM message;
     """,
 )
 """What makes version N+1 of version N; a released one is never changed. The file's own version
@@ -69,7 +68,8 @@ THREAD_MIGRATIONS = (
 )
 """The same for the file of `Threads`."""
 
-_making = threading.Lock()
+EXPIRED_MESSAGES = "DELETE FROM message WHERE session IN (SELECT key FROM session WHERE expires <= ?)"
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode
 _decode_signature = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -78,43 +78,87 @@ _decode_signature = msgspec.json.Decoder(tuple[str, ...]).decode
 class Sessions:
     """Conversations in the file `path`, which is made, with its folder, when it is needed.
 
-    Every call opens the file anew: nothing has to be closed, and any thread may call.
+    `ttl`: seconds that a session is kept after its last write; `clock`: Unix seconds. A lock is one
+    as `Threads` has.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, ttl: float = math.inf, clock: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._ttl = ttl
+        self._clock = clock
 
-    def load(self, key: str) -> tuple[Message, ...]:
-        """The messages kept under `key`, oldest first. Raises GateError when the file is unreadable."""
-        with self._open() as database:
-            rows = database.execute("SELECT body FROM message WHERE session = ? ORDER BY id", (key,))
-            return tuple(_decode(body) for (body,) in rows)
+    @asynccontextmanager
+    async def lock(self, key: str, wait: float) -> AsyncIterator[None]:
+        """Hold `key` alone among all processes on this file. Raises GateError after `wait` seconds."""
+        async with _locked(self._path, key, wait, sessions.BUSY, sessions.unavailable):
+            yield
 
-    def append(self, key: str, messages: Sequence[Message]) -> None:
-        """Keep `messages` under `key` in one transaction. Raises GateError when they cannot be kept."""
-        rows = [(key, _encode(message)) for message in messages]
-        with self._open() as database, _transaction(database):
-            database.executemany("INSERT INTO message (session, body) VALUES (?, ?)", rows)
+    async def load(self, key: str) -> tuple[Message, ...]:
+        """The messages kept under `key`, oldest first."""
+        sql = """
+            SELECT body FROM message JOIN session ON session.key = message.session
+            WHERE message.session = ? AND session.expires > ? ORDER BY message.id
+        """
+        return await self._in_thread(
+            lambda database: tuple(_decode(body) for (body,) in database.execute(sql, (key, self._clock())))
+        )
 
-    def latest(self) -> str | None:
-        """The key that was appended to last."""
-        with self._open() as database:
-            row = database.execute("SELECT session FROM message ORDER BY id DESC LIMIT 1").fetchone()
-            return row[0] if row else None
+    async def append(self, key: str, messages: Sequence[Message]) -> None:
+        """Keep `messages` under `key` in one transaction."""
+        await self._write(key, messages)
 
-    def keys(self) -> tuple[str, ...]:
+    async def replace(self, key: str, messages: Sequence[Message]) -> None:
+        """Keep `messages` alone under `key`, in one transaction."""
+        await self._write(key, messages, alone=True)
+
+    async def latest(self) -> str | None:
+        """The key that was written to last."""
+        return next(iter(await self.keys()), None)
+
+    async def keys(self) -> tuple[str, ...]:
         """Every key, the one used last first."""
-        with self._open() as database:
-            rows = database.execute("SELECT session FROM message GROUP BY session ORDER BY max(id) DESC")
-            return tuple(key for (key,) in rows)
+        sql = """
+            SELECT key FROM session WHERE expires > ?
+            ORDER BY (SELECT max(id) FROM message WHERE message.session = key) DESC
+        """
+        return await self._in_thread(
+            lambda database: tuple(key for (key,) in database.execute(sql, (self._clock(),)))
+        )
 
-    def delete(self, key: str) -> None:
+    async def delete(self, key: str) -> None:
         """Forget `key`."""
-        with self._open() as database, _transaction(database):
-            database.execute("DELETE FROM message WHERE session = ?", (key,))
 
-    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
-        return _opened(self._path, MIGRATIONS, PATIENCE)
+        def work(database: sqlite3.Connection) -> None:
+            with transaction(database):
+                database.execute("DELETE FROM message WHERE session = ?", (key,))
+                database.execute("DELETE FROM session WHERE key = ?", (key,))
+
+        await self._in_thread(work)
+
+    async def aclose(self) -> None:
+        """Nothing is held between two calls."""
+
+    async def _write(self, key: str, messages: Sequence[Message], *, alone: bool = False) -> None:
+        now = self._clock()
+
+        def work(database: sqlite3.Connection) -> None:
+            rows = [(key, _encode(message)) for message in messages]
+            with transaction(database):
+                database.execute(EXPIRED_MESSAGES, (now,))
+                database.execute("DELETE FROM session WHERE expires <= ?", (now,))
+                if alone:
+                    database.execute("DELETE FROM message WHERE session = ?", (key,))
+                if rows:
+                    database.execute("REPLACE INTO session VALUES (?, ?)", (key, now + self._ttl))
+                    database.executemany("INSERT INTO message (session, body) VALUES (?, ?)", rows)
+
+        await self._in_thread(work)
+
+    async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await hastily(self._path, MIGRATIONS, work)
+        except GateError as error:
+            raise sessions.unavailable(error.fault.message, error.fault.advice) from error
 
 
 class Threads:
@@ -133,23 +177,8 @@ class Threads:
     @asynccontextmanager
     async def lock(self, chat: str, wait: float) -> AsyncIterator[None]:
         """Hold `chat` alone among all processes on this file. Raises GateError after `wait` seconds."""
-        file = self._path.with_suffix(".locks") / sha256(_bytes(chat)).hexdigest()
-
-        async def take() -> int | None:
-            # Not in a thread: it never waits, and a thread could not be kept from taking the lock
-            # after its caller has been cancelled.
-            try:
-                return _take(file)
-            except OSError as error:
-                raise unavailable(f"{file} cannot be locked: {error.strerror}.") from error
-
-        descriptor = await acquire(take, wait)
-        try:
+        async with _locked(self._path, chat, wait, BUSY, unavailable):
             yield
-        finally:
-            with suppress(OSError):
-                file.unlink()  # while it is still held: then it is ours that goes
-            os.close(descriptor)
 
     async def load(self, chat: str) -> ThreadRecord:
         """What is kept of `chat`."""
@@ -200,7 +229,7 @@ class Threads:
         values |= {"id": _bytes(chat), "expires": now + self._ttl}
 
         def work(database: sqlite3.Connection) -> int:
-            with _transaction(database):
+            with transaction(database):
                 database.execute("DELETE FROM chat WHERE expires <= ?", (now,))
                 database.execute("INSERT OR IGNORE INTO chat (id, expires) VALUES (:id, 0)", values)
                 database.execute("UPDATE chat SET expires = :expires WHERE id = :id", values)
@@ -210,23 +239,39 @@ class Threads:
         return await self._in_thread(work)
 
     async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        def call() -> T:
-            end = time.monotonic() + HASTE
-            while True:
-                try:
-                    with _opened(self._path, THREAD_MIGRATIONS, SLICE) as database:
-                        return work(database)
-                except GateError as error:
-                    if not _is_busy(error) or time.monotonic() > end:
-                        raise unavailable(error.fault.message, error.fault.advice) from error
-                time.sleep(SLICE / 10)  # not every kind of busy has waited
-
-        return await asyncio.to_thread(call)
+        try:
+            return await hastily(self._path, THREAD_MIGRATIONS, work)
+        except GateError as error:
+            raise unavailable(error.fault.message, error.fault.advice) from error
 
 
 def _bytes(chat: str) -> bytes:
     # Any text may be a chat's name, also what a header had that was not UTF-8.
     return chat.encode("utf-8", "surrogatepass")
+
+
+@asynccontextmanager
+async def _locked(
+    path: Path, name: str, wait: float, busy: Fault, unavailable: Callable[[str], GateError]
+) -> AsyncIterator[None]:
+    """Hold the lock `name` of the store in `path`. Raises GateError: `busy` after `wait` seconds."""
+    file = path.with_suffix(".locks") / sha256(_bytes(name)).hexdigest()
+
+    async def take() -> int | None:
+        # Not in a thread: it never waits, and a thread could not be kept from taking the lock
+        # after its caller has been cancelled.
+        try:
+            return _take(file)
+        except OSError as error:
+            raise unavailable(f"{file} cannot be locked: {error.strerror}.") from error
+
+    descriptor = await acquire(take, wait, busy)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()  # while it is still held: then it is ours that goes
+        os.close(descriptor)
 
 
 def _take(file: Path) -> int | None:
@@ -244,60 +289,3 @@ def _take(file: Path) -> int | None:
         if not taken:
             os.close(descriptor)
     return descriptor if taken else None
-
-
-@contextmanager
-def _opened(path: Path, migrations: Sequence[str], patience: float) -> Iterator[sqlite3.Connection]:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make(path)
-        with closing(sqlite3.connect(path, timeout=patience, isolation_level=None)) as database:
-            _prepare(database, path, migrations)
-            yield database
-    except (sqlite3.Error, msgspec.DecodeError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise GateError(Fault("internal", f"{path} cannot be used: {reason}.")) from error
-
-
-def _is_busy(error: GateError) -> bool:
-    code = getattr(error.__cause__, "sqlite_errorcode", 0)
-    return code & 0xFF == sqlite3.SQLITE_BUSY  # the rest of it says more exactly why
-
-
-def _make(path: Path) -> None:
-    # By us, so that it is 0600 from its first moment; `-wal` and `-shm` take after it. A file that is
-    # there is not opened: closing it again would let go of every lock that this process has on it,
-    # under the feet of the other threads (sqlite.org/howtocorrupt.html, 2.2).
-    with _making, suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def _prepare(database: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
-    version = _version(database)
-    if version == len(migrations):
-        return
-    if version > len(migrations):
-        raise GateError(Fault("conflict", f"{path} was written by a newer codexgate.", "Update this one."))
-    database.execute("PRAGMA journal_mode = WAL")
-    with _transaction(database):
-        for script in migrations[_version(database) :]:  # another process may have been quicker
-            for statement in filter(str.strip, script.split(";")):
-                database.execute(statement)
-        database.execute(f"PRAGMA user_version = {len(migrations)}")
-
-
-def _version(database: sqlite3.Connection) -> int:
-    return int(database.execute("PRAGMA user_version").fetchone()[0])
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing. `IMMEDIATE`: a reader that turns writer would fail at once instead of waiting."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        if database.in_transaction:  # some errors have ended it already
-            database.execute("ROLLBACK")
-        raise
-    database.execute("COMMIT")

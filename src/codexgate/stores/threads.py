@@ -23,26 +23,28 @@ POLL = 0.05
 
 
 class ThreadOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How chats keep their threads."""
+    """How chats keep their threads, and sessions their messages."""
 
     redis_url: Annotated[
         Secret,
-        Meta(
-            description="Redis that keeps the threads, as `redis://user:password@host:6379/0`; empty: SQLite."
-        ),
+        Meta(description="Redis that keeps them, as `redis://user:password@host:6379/0`; empty: SQLite."),
     ] = Secret()
-    ttl: Annotated[int, Meta(ge=1, description="How long a chat is kept after its last write (seconds).")] = (
-        WEEK
-    )
+    ttl: Annotated[
+        int, Meta(ge=1, description="How long a chat or a session is kept after its last write (seconds).")
+    ] = WEEK
     wait: Annotated[
-        float, Meta(ge=0, description="How long a second client waits for a chat that is in use (seconds).")
+        float,
+        Meta(ge=0, description="How long a second client waits for a chat or a session in use (seconds)."),
     ] = 30
     strict: Annotated[
-        bool, Meta(description="Refuse a chat's turn while the store is down, instead of starting afresh.")
+        bool, Meta(description="Refuse a turn while its store is down, instead of starting afresh.")
     ] = False
     chat_prefix: Annotated[str, Meta(description="Start of the Redis keys of chats.")] = "openwebui:chat"
     worktree_prefix: Annotated[str, Meta(description="Start of the Redis keys of chats' worktrees.")] = (
         "openwebui:worktree"
+    )
+    session_prefix: Annotated[str, Meta(description="Start of the Redis keys of sessions.")] = (
+        "codexgate:session"
     )
 
 
@@ -60,17 +62,24 @@ def unavailable(message: str, advice: str = "", retry_after: float = 0) -> GateE
     )
 
 
-async def acquire(take: Callable[[], Awaitable[T | None]], wait: float) -> T:
+BUSY = Fault(
+    "conflict",
+    "This chat is busy with another turn.",
+    "Wait for it to end, or start another chat.",
+    "chat_busy",
+    retryable=True,
+)
+"""Somebody else holds the chat (409)."""
+
+
+async def acquire(take: Callable[[], Awaitable[T | None]], wait: float, busy: Fault = BUSY) -> T:
     """Return what `take` gives, asked again until it gives something.
 
-    Raises GateError of kind `conflict`, code `chat_busy`, when that is not within `wait` seconds.
+    Raises GateError with `busy` when that is not within `wait` seconds.
     """
     end = time.monotonic() + wait
     while (taken := await take()) is None:
         if time.monotonic() >= end:
-            advice = "Wait for it to end, or start another chat."
-            raise GateError(
-                Fault("conflict", "This chat is busy with another turn.", advice, "chat_busy", retryable=True)
-            )
+            raise GateError(busy)
         await asyncio.sleep(POLL)
     return taken
