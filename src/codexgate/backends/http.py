@@ -161,10 +161,14 @@ class Response:
 
     async def drain(self, timeout: float) -> None:
         """Throw the rest away to keep the connection; gives up after `timeout` seconds without a byte."""
-        self._timeout = self.idle_timeout = timeout
+        self.wait_at_most(timeout)
         with suppress(GateError):
             async for _ in self:
                 pass
+
+    def wait_at_most(self, timeout: float) -> None:
+        """From now on, give up after `timeout` seconds without a byte."""
+        self._timeout = self.idle_timeout = timeout
 
     def on_message_begin(self) -> None:  # noqa: D102
         if self.complete:
