@@ -2,14 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any
 
 import msgspec
 
 from ...chat import ChatRequest, Image, Message, Tool
 from ...events import Done, Event, ReasoningDelta, TextDelta, ToolEvent, Usage
-from ...records import Health, Model
+from ...records import Embeddings, Health, Model
+from .embed import embed
 from .sample import sample
 
 _CHUNK = re.compile(r"\s*\S+\s*\Z|\s*\S+|\s+\Z")
@@ -23,25 +24,33 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Demo:
-    """The model `demo`: same input, same output."""
+    """The models `demo` and `demo-embed`: same input, same output."""
 
     name = "demo"
-    honours = frozenset({"max_tokens", "stop", "n"})
+    honours = frozenset({"max_tokens", "stop", "n", "suffix"})
 
     def __init__(self, options: DemoOptions | None = None) -> None:
         self._pace = (options or DemoOptions()).pace
 
     async def models(self) -> tuple[Model, ...]:
-        """The one model."""
+        """Both models."""
         return (
             Model(
                 id="demo",
                 backend=self.name,
                 owned_by="codexgate",
-                abilities=frozenset({"chat", "tools", "vision", "thinking"}),
+                abilities=frozenset({"chat", "tools", "vision", "thinking", "insert"}),
                 context=128_000,
                 loaded=True,
                 details={"description": "built in, deterministic"},
+            ),
+            Model(
+                id="demo-embed",
+                backend=self.name,
+                owned_by="codexgate",
+                abilities=frozenset({"embedding"}),
+                loaded=True,
+                details={"description": "built in, deterministic: texts of like words are near"},
             ),
         )
 
@@ -52,9 +61,13 @@ class Demo:
                 await asyncio.sleep(self._pace)
             yield [event]
 
+    async def embed(self, model: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
+        """Vectors of any length up to `embed.MOST`; see `ports.Embedder`."""
+        return await asyncio.to_thread(embed, model, texts, dimensions)
+
     async def probe(self) -> Health:
         """It is always well."""
-        return Health("ready", "built in, 1 model")
+        return Health("ready", "built in, 2 models")
 
     async def aclose(self) -> None:
         """Nothing to let go of."""
@@ -97,6 +110,8 @@ def _tool_to_call(request: ChatRequest) -> Tool | None:
 
 def _text(request: ChatRequest) -> str:
     last = request.messages[-1]
+    if request.raw:
+        return _continuation(last.text, request.suffix)
     if request.format.kind == "schema":
         return _json(sample(request.format.schema, _subject(last)))
     if request.format.kind == "json":
@@ -113,6 +128,14 @@ def _text(request: ChatRequest) -> str:
         "- it streams, word by word\n"
         "- `codexgate models` lists the models that do think\n"
     )
+
+
+def _continuation(text: str, suffix: str) -> str:
+    """What comes after `text`, or between it and `suffix`."""
+    before, after = text.split()[-1:], suffix.split()[:1]
+    if suffix:
+        return f" [between “{' '.join(before)}” and “{' '.join(after)}”] "
+    return f" … and **demo** goes on, {len(text.split())} words after the beginning."
 
 
 def _subject(message: Message) -> str:

@@ -4,6 +4,8 @@ Covers what people put into tools and response formats: types, enum, const, obje
 bounds, `anyOf`/`oneOf`/`allOf`, local `$ref`. Anything else falls back on the type. Pure.
 """
 
+import math
+import re
 from typing import Any
 
 Schema = dict[str, Any]
@@ -49,9 +51,9 @@ def _typed(schema: Schema, root: Schema, text: str, depth: int) -> Any:
             least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
             return text.ljust(least, ".")[:most]
         case "integer":
-            return int(_number(schema))
+            return int(_number(schema, text))
         case "number":
-            return _number(schema)
+            return _number(schema, text)
         case "boolean":
             return True
         case _:
@@ -67,10 +69,12 @@ def _type(schema: Schema) -> str:
     return str(kind)
 
 
-def _number(schema: Schema) -> float:
+def _number(schema: Schema, text: str) -> float:
+    """The first number in `text`, as a model would take it from there, or one that is allowed."""
     least = schema.get("minimum", schema.get("exclusiveMinimum", 0) + ("exclusiveMinimum" in schema))
-    most = schema.get("maximum", least + 1)
-    return float(min(max(least, 1 if least <= 1 <= most else least), most))
+    most = schema.get("maximum", schema.get("exclusiveMaximum", math.inf) - ("exclusiveMaximum" in schema))
+    named = [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", text)]
+    return next((number for number in (*named, 1.0) if least <= number <= most), float(least))
 
 
 def _resolve(ref: str, root: Schema) -> Any:
