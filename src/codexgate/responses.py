@@ -1,0 +1,431 @@
+"""Responses that last: what a request goes on with, what of it is kept, and what runs without its client.
+
+The use case behind `/v1/responses` and `/v1/conversations`, on every backend alike: the chain of
+`previous_response_id` and the items of a conversation become the history of a chat. It knows
+stores by their ports and items by the front that reads and writes them; no socket, no backend.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
+
+import msgspec
+
+from .chat import Retrieval
+from .errors import Fault, GateError, invalid
+from .events import Done, Event, Failed
+from .flat import Activity
+from .fronts import openai_items, openai_responses, openai_responses_request
+from .fronts.openai_responses_request import Asked
+from .gate import Gate
+from .ports import Batches, ConversationStore, ResponseStore, Route
+from .records import Item, ResponseRecord
+
+BEAT = 2.0
+"""Seconds between two signs of life of a response that runs in the background."""
+LOST = 30.0
+"""Seconds without one after which whoever ran it is gone."""
+LINGER = 300.0
+"""Seconds for which the events of a finished background response can still be followed."""
+
+GONE = Fault("unavailable", "The gate that made this response was stopped.", "Ask again.", "server_error")
+_LIVE = ("queued", "in_progress")
+_encode = msgspec.json.Encoder().encode
+log = logging.getLogger(__name__)
+
+
+class _Kept(msgspec.Struct):
+    """What is read of a response object that is kept."""
+
+    output: list[msgspec.Raw] = []
+
+
+_output = msgspec.json.Decoder(_Kept).decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks, and how the answer is shown to them."""
+
+    owner: str
+    chat: str = ""
+    """The chat that a header names; else the chain of responses is one."""
+    session: str = ""
+    """The session that a header names; what goes on with a response or a conversation needs none."""
+    retrieval: Retrieval | None = None
+    """The memories that a header asks for, unless the request itself does."""
+    activity: Activity = "reasoning"
+
+
+class Responses:
+    """All responses of one gate."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        store: ResponseStore,
+        conversations: ConversationStore,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock`: Unix seconds."""
+        self.gate = gate
+        self.store = store
+        self.conversations = conversations
+        self.clock = clock
+        self._running: dict[str, tuple[Generation, asyncio.Task[None]]] = {}
+        self._busy: set[str] = set()
+        """Conversations that a response is being added to."""
+
+    async def open(self, asked: Asked, caller: Caller) -> "Generation":
+        """Prepare a response: what it goes on with, and where it goes. Raises GateError."""
+        given = await self._given(asked, caller.owner)
+        read = openai_responses_request.read(asked, given.history, given.items)
+        id = f"resp_{secrets.token_hex(16)}"
+        chat = caller.chat or given.chat or (id if asked.store else "")
+        request = msgspec.structs.replace(
+            read.request,
+            id=id,
+            chat=chat,
+            session="" if asked.previous or asked.conversation else caller.session,
+            retrieval=read.request.retrieval or caller.retrieval,
+            caller=caller.owner,
+        )
+        route = await self.gate.route(request)
+        meta = openai_responses.Meta(
+            id=id,
+            created=int(self.clock()),
+            model=read.request.model or route.model.id,
+            echo=asked.echo,
+            conversation=asked.conversation,
+            encrypted=asked.encrypted,
+        )
+        encoder = openai_responses.Encoder(meta, read.toolbox, caller.activity)
+        own = id.removeprefix("resp_")
+        items = [
+            openai_items.identified(item, f"{own}{0x8000 + index:04x}")
+            for index, item in enumerate(given.items)
+        ]
+        generation = Generation(self, asked, caller.owner, meta, encoder, route, tuple(items))
+        generation.left_out = tuple(sorted(f"tools.{kind}" for kind in read.toolbox.left_out))
+        return generation
+
+    async def read(self, asked: Asked, owner: str) -> openai_responses_request.Read:
+        """What would be asked of a model. Raises GateError."""
+        given = await self._given(asked, owner)
+        return openai_responses_request.read(asked, given.history, given.items)
+
+    async def load(self, id: str, owner: str) -> bytes:
+        """The response object `id` as it is now. Raises GateError (not_found)."""
+        running = self._running.get(id)
+        if running is not None and running[0].owner == owner:
+            return _encode(running[0].encoder.response())
+        record = await self.store.load(id, owner)
+        if record.status in _LIVE and self.clock() - record.touched > LOST:
+            return self._given_up(record)
+        return record.body
+
+    async def follow(self, id: str, owner: str, after: int = -1) -> "Follower":
+        """The events of a background response, from the one after number `after`. Raises GateError."""
+        running = self._running.get(id)
+        if running is None or running[0].owner != owner:
+            await self.store.load(id, owner)
+            message = "The events of this response are not kept any more."
+            raise GateError(Fault("conflict", message, "Ask for it whole.", "not_streamable", "stream"))
+        return Follower(running[0], after)
+
+    async def start(self, generation: "Generation", slot: AbstractAsyncContextManager[None]) -> None:
+        """Make it in the background, once `slot` can be had. Raises GateError when it cannot be kept."""
+        await generation.keep()
+        task = asyncio.create_task(self._run(generation, slot))
+        self._running[generation.id] = (generation, task)
+
+    async def cancel(self, id: str, owner: str) -> bytes:
+        """Stop a background response, on whatever gate it runs; returns it. Raises GateError."""
+        running = self._running.get(id)
+        if running is not None and running[0].owner == owner:
+            generation, task = running
+            if not generation.over:
+                task.cancel()
+                await asyncio.wait({task})
+            return _encode(generation.encoder.response())
+        record = await self.store.load(id, owner)
+        if not msgspec.json.decode(record.body).get("background"):
+            message = "Only a background response can be cancelled."
+            advice = "To stop one that is streamed, close its connection."
+            raise GateError(Fault("conflict", message, advice, "not_cancellable", "id"))
+        if record.status in _LIVE:
+            await self.store.cancel(id, owner)
+            for _ in range(int(LOST / BEAT)):
+                await asyncio.sleep(BEAT / 4)
+                record = await self.store.load(id, owner)
+                if record.status not in _LIVE:
+                    break
+        return record.body
+
+    async def delete(self, id: str, owner: str) -> None:
+        """Stop and forget it. Raises GateError (not_found)."""
+        running = self._running.get(id)
+        if running is not None and running[0].owner == owner:
+            running[1].cancel()
+            await asyncio.wait({running[1]})
+            del self._running[id]
+        await self.store.delete(id, owner)
+
+    async def input_items(self, id: str, owner: str) -> list[bytes]:
+        """The items that `id` answered, its history included, oldest first. Raises GateError."""
+        *before, last = await self.store.history(id, owner)
+        return [*_said(before), *map(bytes, _items(last.input))]
+
+    async def aclose(self) -> None:
+        """Stop what runs in the background, which is told in what is kept, and close the stores."""
+        for generation, task in self._running.values():
+            generation.stopped = True
+            task.cancel()
+        if self._running:
+            await asyncio.wait({task for _, task in self._running.values()})
+        await self.store.aclose()
+
+    # What a request goes on with
+
+    async def _given(self, asked: Asked, owner: str) -> "_Given":
+        items = await self._resolved(asked, owner)
+        if asked.previous:
+            records = await self.store.history(asked.previous, owner)
+            if records[-1].status in _LIVE:
+                message = f"The response '{asked.previous}' is not finished."
+                raise invalid(message, "previous_response_id", "response_not_finished")
+            return _Given(_said(records), items, records[0].id)
+        if asked.conversation:
+            kept = await self.conversations.items(asked.conversation, owner)
+            return _Given([item.body for item in kept], items, asked.conversation)
+        return _Given([], items)
+
+    async def _resolved(self, asked: Asked, owner: str) -> list[bytes]:
+        """The input items, those that only refer to kept ones replaced by them."""
+        referred = openai_responses_request.references(asked)
+        found: dict[str, bytes] = {}
+        for id in {openai_responses.owner(item) for item in referred if item}:
+            with suppress(GateError):  # told below, by the item that is missed
+                record = await self.store.load(id, owner)
+                found |= {_id(item): item for item in _said([record])}
+        items = []
+        for index, (item, wanted) in enumerate(zip(asked.items, referred, strict=True)):
+            if wanted and wanted not in found:
+                raise invalid(f"The item '{wanted}' is not kept here.", f"input[{index}]", "item_not_found")
+            items.append(found[wanted] if wanted else item)
+        return items
+
+    # What runs in the background
+
+    async def _run(self, generation: "Generation", slot: AbstractAsyncContextManager[None]) -> None:
+        heart = asyncio.create_task(self._beat(generation.id, asyncio.current_task()))
+        try:
+            async with slot, aclosing(generation.batches()) as batches:
+                async for _ in batches:
+                    pass
+        except GateError as error:
+            generation.fail(error.fault)
+        except asyncio.CancelledError:
+            generation.fail(GONE) if generation.stopped else generation.cancelled()
+        except Exception:
+            log.exception("response.crash", extra={"fields": {"response": generation.id}})
+            generation.fail(Fault("internal", "codexgate failed.", "The log has the details."))
+        finally:
+            heart.cancel()
+        if not generation.kept:
+            with suppress(GateError):
+                await generation.keep()
+        loop = asyncio.get_running_loop()
+        loop.call_later(LINGER, self._running.pop, generation.id, None)
+
+    async def _beat(self, id: str, run: "asyncio.Task[None] | None") -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            with suppress(GateError):  # a store that is down for a while is not the end
+                if await self.store.touch(id) and run is not None:
+                    run.cancel()
+
+    def _given_up(self, record: ResponseRecord) -> bytes:
+        told = {"status": "failed", "error": {"code": "server_error", "message": GONE.text}}
+        return _encode(_object(record.body) | told)
+
+    def lock(self, conversation: str) -> "_Lock":
+        """Hold a conversation alone while a response is added to it."""
+        return _Lock(self._busy, conversation)
+
+
+class Generation:
+    """One response while it is made."""
+
+    def __init__(
+        self,
+        responses: Responses,
+        asked: Asked,
+        owner: str,
+        meta: openai_responses.Meta,
+        encoder: openai_responses.Encoder,
+        route: Route,
+        items: tuple[tuple[str, bytes], ...],
+    ) -> None:
+        self.id = meta.id
+        self.owner = owner
+        self.encoder = encoder
+        self.route = route
+        self.asked = asked
+        self.left_out: tuple[str, ...] = ()
+        """Tools that were asked for and cannot be had."""
+        self.stopped = False
+        """It ends because the gate does."""
+        self.kept = False
+        """It is kept as it ended."""
+        self.log: list[tuple[list[Event], bytes]] = []
+        """In the background: everything that was told, for whoever follows it."""
+        self.news = asyncio.Event()
+        self._responses = responses
+        self._created = meta.created
+        self._items = items
+        self._untold = b""
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come."""
+        return self.encoder.status not in _LIVE
+
+    async def batches(self) -> Batches:
+        """Make it. What each batch becomes is handed out by `take`; its end is kept before it is told."""
+        with self._responses.lock(self.asked.conversation):
+            async with aclosing(self._responses.gate.stream(self.route)) as batches:
+                async for batch in batches:
+                    told = b"".join([self.encoder.feed(event) for event in batch])
+                    if isinstance(batch[-1], Done | Failed):
+                        await self._finish()
+                    self._tell(batch, told)
+                    yield batch
+
+    def take(self, _: Sequence[Event]) -> bytes:
+        """The frames of what came since the last time: a beginning may be of several batches."""
+        told, self._untold = self._untold, b""
+        return told
+
+    def fail(self, fault: Fault) -> None:
+        """End it badly, unless it has ended."""
+        self._tell([Failed(fault)], self.encoder.fail(fault))
+
+    def cancelled(self) -> None:
+        """End it because somebody asked to, unless it has ended."""
+        if not self.over:
+            self._tell([Done("cancelled")], self.encoder.cancel())
+
+    async def keep(self) -> None:
+        """Keep it as it is now. Raises GateError."""
+        record = ResponseRecord(
+            id=self.id,
+            owner=self.owner,
+            created=self._created,
+            status=self.encoder.status,
+            body=_encode(self.encoder.response()),
+            input=b"[" + b",".join(body for _, body in self._items) + b"]",
+            previous=self.asked.previous,
+            touched=self._responses.clock(),
+        )
+        await self._responses.store.save(record)
+
+    async def _finish(self) -> None:
+        refused = self.encoder.status == "failed" and not self.encoder.response()["output"]
+        if self.asked.store and (self.asked.background or not refused):
+            try:
+                await self.keep()
+            except GateError as error:
+                # The answer is there; that it cannot be gone on with is told when somebody tries.
+                log.warning("response.error", extra={"fields": {"reason": error.fault.message}})
+        if self.asked.conversation and self.encoder.status in ("completed", "incomplete"):
+            said = [Item(id, body) for id, body in self._items]
+            said += [Item(item["id"], _encode(item)) for item in self.encoder.response()["output"]]
+            await self._responses.conversations.add_items(self.asked.conversation, self.owner, said)
+        self.kept = True
+
+    def _tell(self, batch: list[Event], told: bytes) -> None:
+        if self.asked.background:
+            self.log.append((batch, told))
+            self.news.set()
+        else:
+            self._untold += told
+
+
+class Follower:
+    """Somebody who reads what a background response tells."""
+
+    def __init__(self, generation: Generation, after: int) -> None:
+        self.generation = generation
+        self._after = after
+        self._seen = 0
+        """Events that were told so far."""
+        self._untold = b""
+
+    async def batches(self) -> Batches:
+        """What was told and what will be."""
+        at = 0
+        generation = self.generation
+        while True:
+            while at < len(generation.log):
+                batch, data = generation.log[at]
+                at += 1
+                self._untold += self._unseen(data)
+                yield batch
+                if isinstance(batch[-1], Done | Failed):
+                    return
+            generation.news.clear()
+            await generation.news.wait()
+
+    def take(self, _: Sequence[Event]) -> bytes:
+        """The frames of what came since the last time."""
+        told, self._untold = self._untold, b""
+        return told
+
+    def _unseen(self, data: bytes) -> bytes:
+        frames = data.split(b"\n\n")[:-1]  # JSON has no line ends, and events are numbered from 0
+        first, self._seen = self._seen, self._seen + len(frames)
+        return b"".join(frame + b"\n\n" for number, frame in enumerate(frames, first) if number > self._after)
+
+
+class _Given(msgspec.Struct):
+    """What a request goes on with."""
+
+    history: list[bytes]
+    items: list[bytes]
+    chat: str = ""
+    """What a backend that remembers chats may know it by."""
+
+
+class _Lock:
+    def __init__(self, busy: set[str], id: str) -> None:
+        self._busy = busy
+        self._id = id
+
+    def __enter__(self) -> None:
+        if self._id in self._busy:
+            message = "Another response is being added to this conversation."
+            raise GateError(
+                Fault("conflict", message, "Wait for it to end.", "conversation_locked", "", True, 1.0)
+            )
+        if self._id:
+            self._busy.add(self._id)
+
+    def __exit__(self, *exc: object) -> None:
+        self._busy.discard(self._id)
+
+
+def _said(records: Sequence[ResponseRecord]) -> list[bytes]:
+    """What was asked and answered, oldest first."""
+    return [
+        bytes(item) for record in records for item in (*_items(record.input), *_output(record.body).output)
+    ]
+
+
+def _id(item: bytes) -> str:
+    return str(msgspec.json.decode(item).get("id", ""))
