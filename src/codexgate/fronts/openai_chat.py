@@ -25,10 +25,13 @@ from ..events import (
     ThreadStarted,
     ToolEvent,
     Usage,
+    Window,
 )
 from ..fold import Reply
+from ..ports import Frames
 from ..sse import DONE, frame
 from .openai_error import body as error_body
+from .openai_usage import total, usage_object
 
 ReasoningField = Literal["reasoning_content", "reasoning", "both"]
 
@@ -58,8 +61,11 @@ class Meta(msgspec.Struct, frozen=True):
 class Encoder:
     """Writes one streamed answer; what it returns is ready to be sent."""
 
-    def __init__(self, meta: Meta, *, include_usage: bool = False) -> None:
+    def __init__(self, meta: Meta, *, include_usage: bool = False, index: int | None = None) -> None:
+        """`index`: of one of several answers in one stream, whose ends are not the stream's."""
         self._meta = meta
+        self._alone = index is None
+        self._index = index or 0
         self._include_usage = include_usage
         self.usage: Usage | None = None
         """What the backend counted, once it is known."""
@@ -76,7 +82,7 @@ class Encoder:
         meta = self._meta
         head = {"id": meta.id, "object": "chat.completion.chunk", "created": meta.created}
         self._head = b"data: " + _encode(head | {"model": meta.model} | more)[:-1]
-        self._choice = self._head + b',"choices":[{"index":0,"delta":'
+        self._choice = self._head + b',"choices":[{"index":%d,"delta":' % self._index
         self._text_head = self._choice + b'{"content":'
 
     def feed(self, event: Event) -> bytes:
@@ -89,7 +95,23 @@ class Encoder:
         if isinstance(event, Retrieved):
             self._retrieved = event
             return b""
+        if isinstance(event, Window):
+            return b""
         return self._start() + self._other(event)
+
+    def pass_on(self, frames: Frames) -> bytes:
+        """A backend's own frames under this answer's id, time and model; empty where they will not do.
+
+        What stands in them beside OpenAI's fields stays.
+        """
+        if not self._alone or (self._include_usage and not frames.null_usage):
+            return b""
+        return self._start() + frames.raw.replace(frames.head, self._head)
+
+    def close(self, event: Done | Failed) -> bytes:
+        """The end of the stream, which is that of its only answer or comes after those of several."""
+        end = DONE if isinstance(event, Done) else frame(_encode(error_body(event.fault)))
+        return self._usage_chunk() + end
 
     def _start(self) -> bytes:
         """The role, once, before anything else."""
@@ -100,7 +122,7 @@ class Encoder:
 
     def _other(self, event: Event) -> bytes:
         match event:
-            case ThreadStarted() | Retrieved():
+            case ThreadStarted() | Retrieved() | Window():
                 return b""
             case TextDelta():
                 return self._delta({"content": event.text}, event.logprobs)
@@ -114,7 +136,7 @@ class Encoder:
             case Done():
                 return self._end(event)
             case Failed():
-                return self._usage_chunk() + frame(_encode(error_body(event.fault)))
+                return self.close(event)
             case Commentary() | FileChange() | Plan() | Approval() | Notice():
                 return b""
             case _:
@@ -135,7 +157,7 @@ class Encoder:
         finish = self._choice + b'{},"finish_reason":' + _encode(_FINISH[event.reason]) + b"}]"
         if self._retrieved is not None:
             finish += b',"retrieval_context":' + _encode(retrieval_context(self._retrieved))
-        return finish + self._tail + self._usage_chunk() + DONE
+        return finish + self._tail + (self.close(event) if self._alone else b"")
 
     def _usage_chunk(self) -> bytes:
         if self.usage is None or not self._include_usage:
@@ -147,15 +169,32 @@ class Encoder:
         return self._choice + _encode(delta) + said + b',"finish_reason":null}]' + self._tail
 
 
+class Choices:
+    """Writes several answers side by side into one stream; every chunk carries its answer's index."""
+
+    def __init__(self, meta: Meta, count: int, *, include_usage: bool = False) -> None:
+        self._answers = [Encoder(meta, include_usage=include_usage, index=index) for index in range(count)]
+
+    def feed(self, index: int, event: Event) -> bytes:
+        """The frames that an event of one answer becomes; its failure is the stream's."""
+        return b"" if isinstance(event, Failed) else self._answers[index].feed(event)
+
+    def close(self, usage: Usage | None, event: Done | Failed) -> bytes:
+        """The end: the usage of all together if it was asked for, then the one end of the stream."""
+        self._answers[0].usage = usage
+        return self._answers[0].close(event)
+
+
 def render(replies: list[Reply], meta: Meta) -> dict[str, Any]:
     """The body of an answer that is not streamed; one choice per reply, none of them failed."""
+    usages = {index: reply.usage for index, reply in enumerate(replies) if reply.usage}
     return {
         "id": meta.id,
         "object": "chat.completion",
         "created": meta.created,
         "model": meta.model,
         "choices": [_choice(reply, index, meta) for index, reply in enumerate(replies)],
-        "usage": usage_object(_sum([reply.usage for reply in replies if reply.usage])),
+        "usage": usage_object(total(usages, len(replies))),
     } | _beside(replies[0])
 
 
@@ -198,18 +237,6 @@ def reasoning_fields(text: str, field: ReasoningField) -> dict[str, Any]:
     return {field: text}
 
 
-def usage_object(usage: Usage) -> dict[str, Any]:
-    """Counts as OpenAI names them; cached and reasoning tokens are part of the totals."""
-    counts: dict[str, Any] = {
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": usage.completion,
-        "total_tokens": usage.prompt + usage.completion,
-        "prompt_tokens_details": {"cached_tokens": usage.cached},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
-    }
-    return counts | ({"estimated": True} if usage.estimated else {})
-
-
 def _choice(reply: Reply, index: int, meta: Meta) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": reply.text or None, "refusal": None}
     if not reply.tool_calls:
@@ -224,16 +251,3 @@ def _choice(reply: Reply, index: int, meta: Meta) -> dict[str, Any]:
     finish = _FINISH[reply.reason or "stop"]
     logprobs = logprobs_object(reply.logprobs)
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
-
-
-def _sum(usages: list[Usage]) -> Usage:
-    """Of several choices: the prompt counts once (OpenAI bills it so), the answers add up."""
-    if not usages:
-        return Usage()
-    return Usage(
-        prompt=max(usage.prompt for usage in usages),
-        completion=sum(usage.completion for usage in usages),
-        reasoning=sum(usage.reasoning for usage in usages),
-        cached=max(usage.cached for usage in usages),
-        estimated=any(usage.estimated for usage in usages),
-    )

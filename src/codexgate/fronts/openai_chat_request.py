@@ -17,13 +17,16 @@ from ..chat import (
     Image,
     Message,
     Part,
+    Retrieval,
     Sampling,
+    StoredFile,
     Text,
     Tool,
     ToolCall,
     ToolChoice,
 )
 from ..errors import invalid
+from .openai_body import reader
 from .openai_error import UNREADABLE, unreadable
 
 _Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -132,6 +135,12 @@ class _StreamOptions(msgspec.Struct):
     include_plan: bool | None = None
 
 
+class _Retrieval(msgspec.Struct):
+    namespace: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    max_tokens: _Count | None = None
+    limit: Annotated[int, msgspec.Meta(ge=0, le=50)] | None = None
+
+
 class _Body(msgspec.Struct):
     messages: list[_Message]
     model: str | None = None
@@ -153,6 +162,8 @@ class _Body(msgspec.Struct):
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     reasoning_effort: Annotated[str, msgspec.Meta(max_length=32)] | None = None
     n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
+    retrieval: _Retrieval | None = None
+    session_id: str | None = None
 
 
 _REFUSED: dict[str, tuple[Any, ...]] = {
@@ -165,7 +176,7 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
 }
 """Fields whose neglect would change the answer's meaning, and the values that ask for nothing."""
 
-_decode = msgspec.json.Decoder(_Body).decode
+_decode = reader(_Body)
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -190,6 +201,8 @@ def parse(body: bytes) -> Parsed:
             sampling=_sampling(read),
             effort=read.reasoning_effort or "",
             format=_format(read.response_format),
+            session=read.session_id or "",
+            retrieval=_retrieval(read.retrieval),
         ),
         stream=bool(read.stream),
         include_usage=bool(options.include_usage),
@@ -245,8 +258,10 @@ def _part(part: _Part, at: str) -> Part:
             media_type, data = _data_url(part.image_url.url, f"{at}.image_url.url")
             return Image(media_type, data)
         case _FilePart():
+            if part.file.file_id:
+                return StoredFile(part.file.file_id)
             if part.file.file_data is None:
-                raise invalid("Only files sent inline as `file_data` are read.", f"{at}.file")
+                raise invalid("A file needs its `file_data` or its `file_id`.", f"{at}.file")
             media_type, data = _data_url(part.file.file_data, f"{at}.file.file_data")
             return Document(part.file.filename or "file", media_type, data)
 
@@ -295,6 +310,10 @@ def _sampling(read: _Body) -> Sampling:
         max_tokens=read.max_completion_tokens or read.max_tokens,
         stop=(read.stop,) if isinstance(read.stop, str) else tuple(read.stop or ()),
     )
+
+
+def _retrieval(read: _Retrieval | None) -> Retrieval | None:
+    return Retrieval(read.namespace or "", read.max_tokens, read.limit) if read else None
 
 
 def _format(read: _Format | None) -> Format:

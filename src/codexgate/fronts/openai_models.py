@@ -1,6 +1,6 @@
 """OpenAI's model objects. Source: OpenAI API reference, "Models"."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..records import Model
@@ -16,10 +16,6 @@ def render(model: Model, id: str) -> dict[str, Any]:
     }
 
 
-def render_list(models: Sequence[Model]) -> dict[str, Any]:
-    """All of them. A bare id goes to the first that has it, so a later one keeps its prefix."""
-    listed: dict[str, Any] = {}
-    for model in models:
-        id = model.id if model.id not in listed else f"{model.backend}/{model.id}"
-        listed[id] = render(model, id)
-    return {"object": "list", "data": list(listed.values())}
+def render_list(models: Mapping[str, Model]) -> dict[str, Any]:
+    """All of them, by the ids that a caller may use."""
+    return {"object": "list", "data": [render(model, id) for id, model in models.items()]}
