@@ -9,7 +9,7 @@ LOCK = --quiet --universal --generate-hashes --python-version 3.11 --no-header -
 # The lists are complete, so nothing has to be resolved again.
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: serve test check bench soak test-versions docs format lock clean
+.PHONY: serve test check bench soak test-versions test-clients docs format lock clean
 
 serve: $(VENV)/.ready ## run the gate, with every dependency
 	@$(BIN)/codexgate serve $(ARGS)
@@ -27,11 +27,17 @@ check: $(VENV)/.ready-dev ## lint, format, types, floors, generated files
 bench: $(VENV)/.ready-dev ## measure, as ratios in one run
 	$(BIN)/python -m tests.bench $(ARGS)
 
+schemathesis: $(VENV)/.ready-dev ## try to prove /openapi.json wrong, thoroughly; some minutes
+	CODEXGATE_TEST_FULL=1 $(BIN)/python -m pytest -n 0 tests/test_schemathesis.py $(ARGS)
+
 soak: $(VENV)/.ready-dev ## lose a thousand children and kill two hundred gates (Linux)
 	$(BIN)/python -m tests.soak_codex $(ARGS)
 
 test-versions: $(VENV)/.ready-dev ## run turns on other versions of Codex; needs npm
 	$(BIN)/python -m tests.versions_codex $(ARGS)
+
+test-clients: $(VENV)/.ready-dev ## run clients from npm against a gate; needs node and npm
+	$(BIN)/python -m tests.clients
 
 docs: $(VENV)/.ready-dev ## write man pages, completions and references anew
 	$(BIN)/python docs/generate.py
