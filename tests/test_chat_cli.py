@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from codexgate import sniff
 from codexgate.chat import ChatRequest, Image, Message, Part, Text
 from codexgate.cli import attach, turn
 from codexgate.cli.render import Plain, Status
@@ -90,8 +91,8 @@ def test_a_session_goes_on_in_another_process(tmp_path: Path) -> None:
     for arguments in (["--session", "s", "one"], ["--session", "t", "two"], ["-c", "three"]):
         assert codexgate(tmp_path, "chat", *arguments).returncode == 0
     sessions = Sessions(tmp_path / "kept" / "sessions.db")
-    assert [message.text for message in sessions.load("t") if message.role == "user"] == ["two", "three"]
-    assert [message.text for message in sessions.load("s") if message.role == "user"] == ["one"]
+    assert [m.text for m in run(sessions.load("t")) if m.role == "user"] == ["two", "three"]
+    assert [m.text for m in run(sessions.load("s")) if m.role == "user"] == ["one"]
     assert stat.S_IMODE((tmp_path / "kept" / "sessions.db").stat().st_mode) == 0o600
 
 
@@ -102,7 +103,7 @@ def test_an_unnamed_chat_can_be_continued_too(tmp_path: Path) -> None:
         "chat-"
     )
     sessions = Sessions(tmp_path / "kept" / "sessions.db")
-    assert len(sessions.keys()) == 1
+    assert len(run(sessions.keys())) == 1
 
 
 def test_an_unusable_data_folder_does_not_stop_a_chat(tmp_path: Path) -> None:
@@ -267,7 +268,8 @@ def test_without_a_prompt_a_terminal_converses(tmp_path: Path) -> None:
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
     assert "one two" in history.read_text()
     sessions = Sessions(tmp_path / "kept" / "sessions.db")
-    assert [m.text for m in sessions.load(sessions.keys()[0])][::2] == ["one two", "```\nx\n```"]
+    [key] = run(sessions.keys())
+    assert [m.text for m in run(sessions.load(key))][::2] == ["one two", "```\nx\n```"]
 
 
 def test_ctrl_c_in_a_conversation_stops_the_answer_and_twice_leaves(tmp_path: Path) -> None:
@@ -281,7 +283,7 @@ def test_ctrl_c_in_a_conversation_stops_the_answer_and_twice_leaves(tmp_path: Pa
         keyboard.type("\x03")
         keyboard.read_all()
     assert keyboard.process.returncode == 130
-    assert not Sessions(tmp_path / "kept" / "sessions.db").keys()
+    assert not run(Sessions(tmp_path / "kept" / "sessions.db").keys())
 
 
 @pytest.mark.parametrize(
@@ -308,7 +310,7 @@ def test_when_enter_means_a_new_line(text: str, unfinished: bool) -> None:
     ],
 )
 def test_a_picture_is_known_by_its_content(data: bytes, media_type: str) -> None:
-    assert attach.image_type(data) == media_type
+    assert sniff.image_type(data) == media_type
 
 
 def test_a_message_is_put_together(tmp_path: Path) -> None:
@@ -407,7 +409,7 @@ def test_cancelling_stops_the_model_and_keeps_nothing(tmp_path: Path) -> None:
             await task
         assert backend.closed == 1
         assert shown.text == "half\n"
-        assert Sessions(tmp_path / "s.db").load("s") == ()
+        assert await Sessions(tmp_path / "s.db").load("s") == ()
 
     run(cancelled())
 
@@ -426,14 +428,18 @@ def test_a_conversation_is_sent_along_and_a_failed_turn_is_not(tmp_path: Path) -
         return [[message.text for message in request.messages] for request in backend.requests]
 
     assert run(turns()) == [["be", "1"], ["be", "1", "so", "2"], ["other", "1", "so", "3"]]
-    kept = [message.text for message in Sessions(tmp_path / "s.db").load("s")]
+    kept = [message.text for message in run(Sessions(tmp_path / "s.db").load("s"))]
     assert kept == ["be", "1", "so", "3", "so"]
 
 
 def test_only_so_many_unnamed_conversations_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn, "UNNAMED_KEPT", 2)
     sessions = Sessions(tmp_path / "s.db")
-    for key in ("chat-1", "mine", "chat-2", "chat-3", "chat-4"):
-        sessions.append(key, [Message("user", ASKED)])
-    turn.forget_unnamed(sessions)
-    assert sessions.keys() == ("chat-4", "chat-3", "mine")
+
+    async def keep_many() -> tuple[str, ...]:
+        for key in ("chat-1", "mine", "chat-2", "chat-3", "chat-4"):
+            await sessions.append(key, [Message("user", ASKED)])
+        await turn.forget_unnamed(sessions)
+        return await sessions.keys()
+
+    assert run(keep_many()) == ("chat-4", "chat-3", "mine")

@@ -106,6 +106,7 @@ def test_every_kind_has_an_exit_code() -> None:
     codes = {kind: terminal.exit_code(Fault(kind, "x")) for kind in STATUS}
     assert {kind for kind, code in codes.items() if code == 1} == {
         *("method_not_allowed", "conflict", "too_large", "misdirected", "unsupported_media"),
+        "upgrade_refused",
         *("rate_limited", "internal", "upstream"),
     }
     assert codes["unavailable"] == codes["timeout"] == 6
@@ -154,8 +155,8 @@ def complete(home: Path, words: str, **more: str) -> list[str]:
 def test_completion_knows_commands_flags_and_models(tmp_path: Path) -> None:
     assert complete(tmp_path, "codexgate c") == ["chat", "config"]
     assert complete(tmp_path, "codexgate chat --mo") == ["--model"]
-    assert complete(tmp_path, "codexgate chat -m ") == ["demo"]
-    assert complete(tmp_path, "codexgate models show d") == ["demo"]
+    assert complete(tmp_path, "codexgate chat -m ") == ["demo", "demo-embed"]
+    assert complete(tmp_path, "codexgate models show d") == ["demo", "demo-embed"]
     assert complete(tmp_path, "codexgate serve --model x") == []
 
 
@@ -228,7 +229,7 @@ def test_serve_prints_a_banner_and_serves(tmp_path: Path) -> None:
     url = re.search(r'base_url = "(http://127\.0\.0\.1:\d+/v1)"', said)
     assert url
     assert f" on {url[1].removesuffix('/v1')}\n" in said
-    assert re.search(r"^  demo +built in, 1 model$", said, re.MULTILINE)
+    assert re.search(r"^  demo +built in, 2 models$", said, re.MULTILINE)
     assert re.search(rf"^  data +{re.escape(str(tmp_path / 'kept'))}$", said, re.MULTILINE)
     assert re.search(r"^  key +none; `codexgate key make` makes one$", said, re.MULTILINE)
     assert 'api_key = "none"' in said

@@ -32,10 +32,17 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal["text", "json"] = "text"
 
 
+class Box(msgspec.Struct, frozen=True, kw_only=True):
+    url: str
+    token: Secret = Secret()
+    names: tuple[str, ...] = ()
+
+
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
     server: Server = Server()
     log: Log = Log()
     aliases: Annotated[dict[str, str | Entry], msgspec.Meta(description="Other names.")] = {}
+    boxes: Annotated[dict[str, Box], msgspec.Meta(description="Other machines.")] = {}
     default_model: str = ""
     limit: int | None = None
 
@@ -122,6 +129,41 @@ def test_environment_text_becomes_the_settings_type(
         else getattr(settings, name.lower())
     )
     assert found == value and type(found) in (type(value), type(Path()))
+
+
+def test_an_entry_that_is_always_a_table_can_be_made_of_variables(tmp_path: Path) -> None:
+    environ = {"CODEXGATE_BOXES_BIG_ONE_URL": "http://big", "CODEXGATE_BOXES_BIG_ONE_NAMES": "a, b"}
+    loaded = load(tmp_path, environ=environ)
+    assert loaded.settings.boxes == {"big_one": Box(url="http://big", names=("a", "b"))}
+    assert loaded.sources["boxes.big_one"] == (
+        "environment CODEXGATE_BOXES_BIG_ONE_URL, environment CODEXGATE_BOXES_BIG_ONE_NAMES"
+    )
+
+
+def test_a_variable_fills_in_what_the_file_leaves_out(tmp_path: Path) -> None:
+    toml = '[boxes.big-one]\nurl = "http://big"\nnames = ["a"]\n[boxes.big]\nurl = "http://x"'
+    environ = {"CODEXGATE_BOXES_BIG_ONE_TOKEN": "s3cret", "TOKEN": "lower", "NAMES": "c"}
+    foreign = {"TOKEN": Foreign("boxes.big-one.token"), "NAMES": Foreign("boxes.big-one.names")}
+    loaded = load(tmp_path, toml, environ=environ, foreign=foreign)
+    assert loaded.settings.boxes == {
+        "big-one": Box(url="http://big", token=Secret("s3cret"), names=("c",)),
+        "big": Box(url="http://x"),
+    }
+    source = loaded.sources["boxes.big-one"]
+    assert source.startswith("file ") and source.endswith(
+        ":1, environment CODEXGATE_BOXES_BIG_ONE_TOKEN, environment NAMES"
+    )
+    assert "s3cret" not in str(config.masked(loaded.settings))
+
+
+def test_variables_that_make_no_whole_entry(tmp_path: Path) -> None:
+    foreign = {"TOKEN": Foreign("boxes.big.token")}
+    loaded = load(tmp_path, environ={"TOKEN": "s3cret"}, foreign=foreign)
+    assert (loaded.settings.boxes, loaded.ignored) == ({}, ("TOKEN",))
+    said = refused(tmp_path, environ={"CODEXGATE_BOXES_BIG_TOKEN": "s3cret"})
+    assert said == "CODEXGATE_BOXES_BIG_TOKEN: boxes.big needs url."
+    said = refused(tmp_path, environ={"CODEXGATE_BOXES_BIG_TOKNE": "s3cret"})
+    assert said.startswith("CODEXGATE_BOXES_BIG_TOKNE: CODEXGATE_BOXES_BIG_TOKNE is not a setting.")
 
 
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
@@ -350,3 +392,4 @@ def test_settings_describe_themselves() -> None:
     assert rows["default_model"].environment == "CODEXGATE_DEFAULT_MODEL"
     assert rows["aliases.NAME"].type == "text or a table"
     assert rows["aliases.NAME.model"].environment == ""
+    assert rows["boxes.NAME.url"].environment == "CODEXGATE_BOXES_NAME_URL"

@@ -526,9 +526,10 @@ def test_a_model() -> None:
     model = models.model(tag, models.show(SHOW), "ollama", running)
     assert (model.id, model.backend, model.owned_by) == ("me/qwen3:8b", "ollama", "me")
     assert model.created == 1751310000
-    assert model.abilities == {"chat", "tools", "thinking"}
+    assert model.abilities == {"chat", "tools", "thinking", "insert"}
     assert (model.context, model.size, model.loaded) == (40960, 5225388164, True)
     assert model.details == {
+        "format": "gguf",
         "family": "qwen3",
         "parameters": "8.2B",
         "quantization": "Q4_K_M",

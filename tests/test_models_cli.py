@@ -116,7 +116,7 @@ def test_listing_and_showing(tmp_path: Path) -> None:
     assert found.stdout.decode().splitlines()[1].split() == [
         *("demo", "demo", "128k", "yes", "chat", "tools", "vision", "thinking")
     ]
-    (model,) = json.loads(codexgate(tmp_path, "models", "--json").stdout)
+    (model, _) = json.loads(codexgate(tmp_path, "models", "--json").stdout)
     assert model == json.loads(codexgate(tmp_path, "models", "show", "demo", "--json").stdout)
     assert model["context"] == 128_000
     assert model["created"] is None
@@ -216,22 +216,26 @@ def test_a_backend_that_is_down_is_named() -> None:
 
 
 def test_the_prefix_chooses_the_installer_else_the_first_that_can() -> None:
+    async def install(gate: Gate, name: str) -> None:
+        async for _ in gate.pull(name):
+            pass
+
     able, unable = Installing(), Scripted()
     unable.name = "other"
-    gate = Gate([unable, able])
-    assert models.installer(gate, "library/qwen3:8b") == (able, "library/qwen3:8b")
-    assert models.installer(gate, "scripted/qwen3") == (able, "qwen3")
-    for ids, backends in (("x", [unable]), ("other/x", [unable, able])):
+    for name in ("library/qwen3:8b", "scripted/qwen3"):
+        run(install(Gate([unable, able]), name))
+    assert able.done == [("pull", "library/qwen3:8b"), ("pull", "qwen3")]
+    for name, backends in (("x", [unable]), ("other/x", [unable, able])):
         with pytest.raises(GateError, match="No backend here can install models"):
-            models.installer(Gate(backends), ids)
+            run(install(Gate(backends), name))
 
 
 def test_the_owner_of_a_model_can_remove_it() -> None:
     backend = Installing()
     model = Model(id="scripted", backend="scripted")
-    assert models.owner(Gate([backend]), model) is backend
+    assert Gate([backend]).installer(model) is backend
     with pytest.raises(GateError, match="cannot be installed"):
-        models.owner(Gate([Scripted()]), model)
+        Gate([Scripted()]).installer(model)
 
 
 # Progress

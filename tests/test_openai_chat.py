@@ -20,6 +20,7 @@ from codexgate.events import Done, Event, Failed, Notice, ReasoningDelta, TextDe
 from codexgate.fold import fold
 from codexgate.fronts import openai_chat
 from codexgate.fronts.openai_chat_request import Parsed, parse
+from codexgate.fronts.openai_usage import usage_object
 
 USER = {"role": "user", "content": "hi"}
 META = openai_chat.Meta("chatcmpl-1", 7, "m")
@@ -306,7 +307,7 @@ def test_renders_a_whole_answer() -> None:
                 "finish_reason": "stop",
             }
         ],
-        "usage": openai_chat.usage_object(USAGE),
+        "usage": usage_object(USAGE),
     }
 
 

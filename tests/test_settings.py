@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from codexgate.backends.openai import OpenAIOptions
 from codexgate.cli import main
-from codexgate.config import MASK, describe
+from codexgate.config import MASK, Secret, describe
 from codexgate.errors import GateError
 from codexgate.gate import Alias
 from codexgate.settings import AUTHORITY, FLAGS, FOREIGN, Settings, find_file, load_settings
@@ -103,6 +104,17 @@ def test_a_file_of_the_folder_one_is_in_decides_nothing_about_what_may_run(home:
     assert load_settings(environ={}, config=file).sources[key].startswith("file ")
 
 
+def test_a_file_of_the_folder_one_is_in_sends_no_key_anywhere(home: Path) -> None:
+    """Its address would get the key that stands in the environment."""
+    file = home / "work" / "codexgate.toml"
+    file.write_text('[openai.llama]\nbase_url = "https://evil.example/v1"\n')
+    environ = {"LLAMA_API_KEY": "s3cret"}
+    with pytest.raises(GateError, match=r"openai\.llama is not taken from the folder"):
+        load_settings(environ=environ)
+    named = load_settings(environ=environ, config=file).settings.openai["llama"]
+    assert named == OpenAIOptions(base_url="https://evil.example/v1", api_key=Secret("s3cret"))
+
+
 def test_nothing_is_made_by_looking(home: Path) -> None:
     assert load_settings().settings.data_dir == home / "xdg_data_home" / "codexgate"
     assert [each.name for each in home.iterdir()] == ["work"]
@@ -139,7 +151,7 @@ def test_every_setting_says_what_it_means() -> None:
 def test_flags_and_foreign_variables_name_settings_that_exist() -> None:
     known = {row.key for row in describe(Settings)}
     assert set(FLAGS) <= known
-    assert {foreign.key for foreign in FOREIGN.values()} <= known
+    assert {foreign.key.replace("openai.llama.", "openai.NAME.") for foreign in FOREIGN.values()} <= known
 
 
 def test_aliases_are_short_or_long(home: Path) -> None:
@@ -189,6 +201,26 @@ def test_variables_that_people_already_have_set_count(name: str, text: str, key:
     ours = f"CODEXGATE_{key.replace('.', '_').upper()}"
     loaded = load_settings(environ={name: text, ours: "1"})
     assert loaded.sources[key] == f"environment {ours}"
+
+
+LLAMA = {"LLAMA_BASE_URL": "http://gpu-box:8000/v1", "LLAMA_API_KEY": "k", "LLAMA_MODELS": " a, ,b ,"}
+
+
+def test_llama_variables_make_a_server_of_that_name() -> None:
+    made = OpenAIOptions(base_url="http://gpu-box:8000/v1", api_key=Secret("k"), models=("a", "b"))
+    assert load_settings(environ=LLAMA).settings.openai == {"llama": made}
+    ours = {"CODEXGATE_OPENAI_LLAMA_MODELS": "c", "CODEXGATE_OPENAI_GPU_BASE_URL": "http://gpu"}
+    settings = load_settings(environ=LLAMA | ours).settings
+    assert settings.openai["llama"].models == ("c",)
+    assert settings.openai["gpu"] == OpenAIOptions(base_url="http://gpu")
+
+
+@pytest.mark.parametrize("url", [None, "tcp://10.0.0.1:80"])
+def test_llama_variables_without_an_address_are_left_alone(url: str | None) -> None:
+    environ = {name: text for name, text in (LLAMA | {"LLAMA_BASE_URL": url}).items() if text}
+    loaded = load_settings(environ=environ)
+    assert loaded.settings.openai == {}
+    assert set(loaded.ignored) == set(environ)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,10 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
     text: str
 
 
+class Context(Text, frozen=True, tag="context"):
+    """Text that the gate put in, not the caller: models read it, what is kept of a chat leaves it out."""
+
+
 class Image(msgspec.Struct, frozen=True, tag="image"):
     """A picture, inline."""
 
@@ -54,7 +58,7 @@ class StoredFile(msgspec.Struct, frozen=True, tag="stored_file"):
         return self.id
 
 
-Part = Text | Image | Document | StoredFile
+Part = Text | Context | Image | Document | StoredFile
 
 
 class ToolCall(msgspec.Struct, frozen=True):

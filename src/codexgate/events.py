@@ -45,6 +45,15 @@ class Retrieved(msgspec.Struct, frozen=True):
     """The text as the model sees it."""
 
 
+class Window(msgspec.Struct, frozen=True):
+    """What the model sees at once in this answer; at most once, before anything of the answer."""
+
+    prompt: int
+    """Tokens that the prompt is taken for before it is counted."""
+    size: int
+    """Tokens of prompt and answer together."""
+
+
 class Logprob(msgspec.Struct, frozen=True):
     """How likely a token was."""
 
@@ -169,6 +178,7 @@ class Done(msgspec.Struct, frozen=True):
 Event = (
     ThreadStarted
     | Retrieved
+    | Window
     | TextDelta
     | Commentary
     | ReasoningDelta

@@ -40,6 +40,7 @@ from .events import (
     ThreadStarted,
     ToolEvent,
     Usage,
+    Window,
 )
 from .logs import escape
 
@@ -98,14 +99,14 @@ class Flat:
             return [TextDelta(event.text, "", event.logprobs)]
         match event:
             case TextDelta():
-                before = self._settle()
+                before = self.settle()
                 said = self._say("content", event.text, event.item)
                 self._flowing = event.item
                 return [*before, TextDelta(said.text, "", event.logprobs)]
             case ReasoningDelta():
                 return self._think(event)
-            case ThreadStarted() | Retrieved() | ToolEvent(runs_on="client"):
-                return [*self._settle(), event]
+            case ThreadStarted() | Retrieved() | Window() | ToolEvent(runs_on="client"):
+                return [*self.settle(), event]
             case Usage() | Failed() | Done():
                 return [*self._finish(), event]
             case Commentary() | ToolEvent() | FileChange() | Plan() | Notice() | Approval():
@@ -122,7 +123,7 @@ class Flat:
             case FileChange() | Plan() | Notice() | Approval():
                 if not self._is_new(event):
                     return []
-                return [*self._settle(), self._say(self._channel, _markdown(event))]
+                return [*self.settle(), self._say(self._channel, _markdown(event))]
             case _:
                 assert_never(event)
 
@@ -130,6 +131,8 @@ class Flat:
         if isinstance(event, Plan):
             before, self._plan = self._plan, event
             return self._include_plan and bool(event.steps) and event != before
+        if isinstance(event, Notice) and event.kind == "loading":
+            return False  # over when anything of the answer is there to be read
         if isinstance(event, Notice) and event.kind == "rate_limits":
             event = _LIMITS
         elif not isinstance(event, FileChange):
@@ -155,7 +158,7 @@ class Flat:
         if voice == self._voice and self._fence is None:
             self._flowing = None
             return []
-        before = self._settle()
+        before = self.settle()
         if voice != self._voice:
             self._voice, self._controls = voice, Controls()
         return before
@@ -175,7 +178,7 @@ class Flat:
     def _start(self, event: ToolEvent) -> list[Event]:
         if event.name != "command":
             self._running[event.call_id] = ("", Output())
-            return [*self._settle(), self._say(self._channel, _call(event))]
+            return [*self.settle(), self._say(self._channel, _call(event))]
         self._running[event.call_id] = ("sh", Output())
         self._writer = ""  # set off from what the same call may have said before
         return self._write(event.call_id, "sh", [clean(bare_command(event.text)).strip("\n")])
@@ -186,14 +189,14 @@ class Flat:
             return []
         before: list[Event] = []
         if self._fence is None or self._fence.language != language:
-            before = self._settle()
+            before = self.settle()
             self._fence = Fence(language)
         elif call_id != self._writer:
             lines = ["", *lines]
         self._writer = call_id
         return [*before, self._say(self._channel, self._fence.write(lines), _BLOCK)]
 
-    def _settle(self) -> list[Event]:
+    def settle(self) -> list[Event]:
         """What has to come before anything else: asterisks held back, the end of the open block."""
         self._flowing = None
         events: list[Event] = []
@@ -210,7 +213,7 @@ class Flat:
         for call_id, (language, output) in self._running.items():
             events += self._write(call_id, language, output.rest())
         self._running.clear()
-        return events + self._settle()
+        return events + self.settle()
 
     def _say(self, channel: Channel, text: str, item: str | None = None) -> TextDelta | ReasoningDelta:
         tail = self._tail[channel]

@@ -8,8 +8,8 @@ import asyncio
 import difflib
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
@@ -19,8 +19,8 @@ from .chat import ChatRequest, Message, Text
 from .errors import Fault, GateError, invalid
 from .events import Done, Failed
 from .order import Order
-from .ports import Approver, Backend, Batches, Embedder, Route, Run, Stage
-from .records import Embeddings, Health, Model, PendingApproval
+from .ports import Approver, Backend, Batches, Embedder, Installer, Relay, Route, Run, Stage
+from .records import Embeddings, Health, Model, PendingApproval, Progress
 
 FRESH = 5.0
 """Seconds for which a backend's list of models is believed."""
@@ -77,10 +77,26 @@ class Gate:
         shelves = await asyncio.gather(*(shelf.look() for shelf in self._shelves.values()))
         return [model for models in shelves for model in models]
 
+    async def names(self, *, aliases: bool = False) -> dict[str, Model]:
+        """Every model by the name to ask for it: a bare id is the first's that has it. Or by an alias."""
+        named: dict[str, Model] = {}
+        for model in await self.models():
+            named[model.id if model.id not in named else f"{model.backend}/{model.id}"] = model
+        for name, alias in self.aliases.items() if aliases else ():
+            if found := _seen(*self._places(alias.model)):
+                named[name] = found[1]
+        return named
+
     async def model(self, name: str) -> Model:
         """The model that `name` means: an id, `BACKEND/ID` or an alias. Raises GateError."""
         _, model = await self._find(self._target(name))
         return model
+
+    async def near(self, name: str) -> str:
+        """A question that offers names like `name`; empty when there are none."""
+        known = [model.id for model in await self.models()] + list(self.aliases)
+        close = difflib.get_close_matches(name, known, 3, 0.5)
+        return f"Did you mean {' or '.join(close)}?" if close else ""
 
     async def health(self) -> dict[str, Health]:
         """How each backend fares, asked now."""
@@ -112,7 +128,7 @@ class Gate:
         name = request.model or self._default
         backend, model = await self._find(self._target(name) if name else await self._first())
         if model.abilities and "chat" not in model.abilities:
-            raise invalid(f"The model '{model.id}' does not chat.", "model", "no_chat")
+            raise _unfit(f"The model '{model.id}' does not chat.", "no_chat")
         request = msgspec.structs.replace(request, model=model.id)
         alias = self.aliases.get(name)
         return Route(backend, model, _fill_in(request, alias) if alias else request)
@@ -121,9 +137,53 @@ class Gate:
         """Vectors of `texts` by the model that `name` means. Raises GateError."""
         backend, model = await self._find(self._target(name))
         if not isinstance(backend, Embedder) or (model.abilities and "embedding" not in model.abilities):
-            advice = "`codexgate models` tells which models do."
-            raise invalid(f"The model '{model.id}' does not embed.", "model", "no_embedding", advice)
+            raise _unfit(f"The model '{model.id}' does not embed.", "no_embedding")
         return await backend.embed(model.id, texts, dimensions)
+
+    def installer(self, model: Model) -> Installer:
+        """The backend that has `model`. Raises GateError when its models come and go by themselves."""
+        backend = self._shelves[model.backend].backend
+        if isinstance(backend, Installer):
+            return backend
+        raise invalid(f"The models of {model.backend} cannot be installed or removed.", "model")
+
+    async def pull(self, name: str) -> AsyncGenerator[Progress]:
+        """Install what `name` means: its prefix chooses the backend, else the first that can.
+
+        Closing the generator stops it. Raises GateError when there is no such backend, and what that raises.
+        """
+        wanted, shelves = self._places(name)
+        for shelf in shelves:
+            if isinstance(shelf.backend, Installer):
+                async with shelf.changing(), aclosing(shelf.backend.pull(wanted)) as news:
+                    async for each in news:
+                        yield each
+                return
+        raise GateError(Fault("unavailable", "No backend here can install models.", "Install Ollama."))
+
+    async def remove(self, model: Model) -> None:
+        """Delete it from disk. Raises GateError."""
+        async with self._shelves[model.backend].changing():
+            await self.installer(model).remove(model.id)
+
+    async def warm(self, model: Model, options: Mapping[str, Any] = {}) -> None:
+        """Load it into memory, or take it out; see `ports.Installer`. Raises GateError."""
+        async with self._shelves[model.backend].changing():
+            await self.installer(model).warm(model.id, options)
+
+    async def relay(
+        self, method: str, path: str, body: bytes | AsyncIterable[bytes]
+    ) -> AsyncGenerator[bytes]:
+        """Have an Ollama do what only an Ollama can; see `ports.Relay`. Raises GateError if there is none."""
+        for shelf in self._shelves.values():
+            if isinstance(shelf.backend, Relay):
+                async with shelf.changing(), aclosing(shelf.backend.relay(method, path, body)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                return
+        raise GateError(
+            Fault("unavailable", "Only an Ollama can do this, and there is none.", "Install Ollama.")
+        )
 
     async def stream(self, route: Route) -> Batches:
         """Run `route`. Closing the generator stops the work upstream."""
@@ -166,20 +226,22 @@ class Gate:
                 return f"{model.backend}/{model.id}"
         raise GateError(Fault("not_found", "No backend has a model that chats.", code="model_not_found"))
 
-    async def _find(self, name: str) -> tuple[Backend, Model]:
+    def _places(self, name: str) -> tuple[str, list["_Shelf"]]:
+        """The id that `name` means, and where to look for it: a prefix chooses one backend."""
         prefix, slash, rest = name.partition("/")
         if slash and prefix in self._shelves:
-            shelves, wanted = [self._shelves[prefix]], rest
-        else:
-            shelves, wanted = list(self._shelves.values()), name
+            return rest, [self._shelves[prefix]]
+        return name, list(self._shelves.values())
+
+    async def _find(self, name: str) -> tuple[Backend, Model]:
+        wanted, shelves = self._places(name)
         for patience in (0.0, PATIENCE, STUBBORN):  # what is believed first: it costs nothing
             if patience:
                 await asyncio.gather(*(shelf.look(patience) for shelf in shelves))
-            for shelf in shelves:
-                for model in shelf.models:
-                    if model.id in (wanted, f"{wanted}:latest"):
-                        shelf.refresh_soon()
-                        return shelf.backend, model
+            if found := _seen(wanted, shelves):
+                shelf, model = found
+                shelf.refresh_soon()
+                return shelf.backend, model
             if patience and not any(shelf.looking for shelf in shelves):
                 break
         raise await self._missing(name, wanted, shelves)
@@ -190,9 +252,7 @@ class Gate:
         ]
         if down:
             return GateError(down[0])
-        known = [model.id for model in await self.models()] + list(self.aliases)
-        near = difflib.get_close_matches(name, known, 3, 0.5)
-        advice = f"Did you mean {' or '.join(near)}?" if near else "`codexgate models` lists the models."
+        advice = await self.near(name) or "`codexgate models` lists the models."
         absent = " ".join(shelf.fault.message for shelf in shelves if shelf.fault)
         message = f"The model '{name}' does not exist here. {absent}".strip()
         return GateError(Fault("not_found", message, advice, "model_not_found", "model"))
@@ -232,6 +292,15 @@ class _Shelf:
         if self._looking is None and time.monotonic() - self._looked > (RETRY if self.fault else FRESH):
             self._looking = asyncio.create_task(self._refresh())
 
+    @asynccontextmanager
+    async def changing(self) -> AsyncGenerator[None]:
+        """Its models may change meanwhile: what was seen before is not believed after it."""
+        try:
+            yield
+        finally:
+            await self.aclose()
+            self._looked = float("-inf")
+
     async def aclose(self) -> None:
         """Stop looking."""
         if self._looking is not None:
@@ -255,6 +324,21 @@ class _Shelf:
         self.models, self.fault = models, fault
         self.seen.update(model.id for model in models)
         self._looked, self._looking = time.monotonic(), None
+
+
+def _seen(id: str, shelves: Sequence[_Shelf]) -> tuple[_Shelf, Model] | None:
+    """The model called `id`, as far as is known now; without a tag it is the `latest`, and the reverse."""
+    for meant in ((id,), (f"{id}:latest", id.removesuffix(":latest"))):
+        for shelf in shelves:
+            for model in shelf.models:
+                if model.id in meant:
+                    return shelf, model
+    return None
+
+
+def _unfit(message: str, code: str) -> GateError:
+    """There is such a model, but not for this: to OpenAI that is a 404 too."""
+    return GateError(Fault("not_found", message, "`codexgate models` tells which models do.", code, "model"))
 
 
 def _ask_backend(route: Route) -> Batches:

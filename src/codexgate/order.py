@@ -5,7 +5,8 @@
 3. A tool call starts once, before its arguments and output; it finishes at most once, and
    nothing follows its end. Its name and where it runs never change.
 4. A client's call is finished when the answer ends with `tool_calls`, and only then are there any.
-5. `ThreadStarted` and `Retrieved` come at most once each, before anything but each other and notices.
+5. `ThreadStarted`, `Retrieved` and `Window` come at most once each, before anything but each other
+   and notices.
 6. Texts are never empty, and a message that was left is not taken up again.
 
 Switched on in tests and in debug runs: `gate.Gate(strict=True)`.
@@ -23,6 +24,7 @@ from .events import (
     ThreadStarted,
     ToolEvent,
     Usage,
+    Window,
 )
 
 
@@ -47,7 +49,7 @@ class Order:
         """Look at the next event. Raises OrderError when it may not come now."""
         _require(not self._ended, "nothing follows the end", event)
         _require(not self._usage or isinstance(event, (Done, Failed)), "only the end follows usage", event)
-        if isinstance(event, ThreadStarted | Retrieved):
+        if isinstance(event, ThreadStarted | Retrieved | Window):
             _require(not self._begun and type(event) not in self._told, "the thread comes first", event)
             self._told.add(type(event))
             return

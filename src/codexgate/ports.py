@@ -4,9 +4,9 @@ An adapter is right when it passes the suite of its port in `tests/`. Nothing he
 protocol, a library or a store.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -15,6 +15,7 @@ from .events import Event
 from .records import (
     ConversationRecord,
     Embeddings,
+    FileRecord,
     Health,
     Item,
     Memory,
@@ -27,6 +28,19 @@ from .records import (
 
 Batches = AsyncGenerator[list[Event]]
 """An answer: what each read upstream brought."""
+
+
+class Frames(list[Event]):
+    """Texts that one read brought, whose bytes a caller of OpenAI's chat may be given as they are."""
+
+    def __init__(self, events: Iterable[Event], raw: bytes, head: bytes, null_usage: bool) -> None:
+        super().__init__(events)
+        self.raw = raw
+        """One whole server-sent event for each text."""
+        self.head = head
+        """How each of them begins: the answer's id, time and model. It occurs nowhere else in `raw`."""
+        self.null_usage = null_usage
+        """Each of them says `"usage":null`."""
 
 
 class Backend(Protocol):
@@ -42,6 +56,7 @@ class Backend(Protocol):
         """The names of the `Sampling` settings it acts on; the others are reported as ignored.
 
         `n` among them: the same request may be sent several times for several answers.
+        `documents` among them: it reads files itself; for others their text is put in their place.
         """
         ...
 
@@ -85,8 +100,27 @@ class Installer(Protocol):
         """Delete `model` from disk. Raises GateError of kind `not_found`."""
         ...
 
-    async def warm(self, model: str) -> None:
-        """Load `model` into memory. Raises GateError of kind `not_found` or `unavailable`."""
+    async def warm(self, model: str, options: Mapping[str, Any] = {}) -> None:
+        """Load `model` into memory, or with a `keep_alive` of 0 take it out.
+
+        `options`: as those of a chat. Raises GateError of kind `not_found` or `unavailable`.
+        """
+        ...
+
+
+@runtime_checkable
+class Relay(Protocol):
+    """A backend that is an Ollama, for what only an Ollama can do or knows.
+
+    The options of its models are Ollama's (`num_ctx`, `keep_alive`).
+    """
+
+    def relay(self, method: str, path: str, body: bytes | AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+        """Send a request as it is; yields the body of its answer as it comes.
+
+        `path` is one of Ollama's own, never a caller's. A body of unknown size is read only as fast as
+        it is taken. Raises GateError for every status but success, with Ollama's reason.
+        """
         ...
 
 
@@ -150,7 +184,10 @@ class ResponseStore(Protocol):
     """
 
     async def save(self, record: ResponseRecord) -> None:
-        """Keep `record`, in the place of one with its id; durable when this returns."""
+        """Keep `record`, in the place of one with its id; durable when this returns.
+
+        A wish to cancel stays. An id that is another owner's raises, and nothing is changed.
+        """
         ...
 
     async def load(self, id: str, owner: str) -> ResponseRecord:
@@ -160,7 +197,8 @@ class ResponseStore(Protocol):
     async def history(self, id: str, owner: str) -> tuple[ResponseRecord, ...]:
         """The response `id` and all that it goes on with, oldest first.
 
-        Raises GateError (not_found) that names a link which was deleted or has run out.
+        Raises GateError (not_found) that names a link which was deleted or has run out, and
+        (too_large, `history_too_long`) when it is longer than a gate holds.
         """
         ...
 
@@ -189,7 +227,7 @@ class ConversationStore(Protocol):
     """
 
     async def create_conversation(self, record: ConversationRecord, items: Sequence[Item] = ()) -> None:
-        """Begin one, with its first items."""
+        """Begin one, with its first items. Raises as `add_items`, and `conflict` when its id is taken."""
         ...
 
     async def load_conversation(self, id: str, owner: str) -> ConversationRecord:
@@ -205,7 +243,11 @@ class ConversationStore(Protocol):
         ...
 
     async def add_items(self, id: str, owner: str, items: Sequence[Item]) -> None:
-        """Put `items` at its end, all or none of them."""
+        """Put `items` at its end, all or none of them.
+
+        Raises GateError (invalid_request, `item_exists`) for an id that is there already, and
+        (too_large, `history_too_long`) when it would be longer than a gate holds.
+        """
         ...
 
     async def items(self, id: str, owner: str) -> tuple[Item, ...]:
@@ -217,26 +259,103 @@ class ConversationStore(Protocol):
         ...
 
 
+class Upload(Protocol):
+    """A file on its way in."""
+
+    async def write(self, data: bytes) -> None:
+        """Add `data` at its end. Raises GateError of kind `too_large` beyond the store's limit."""
+        ...
+
+    async def keep(self, owner: str, name: str, purpose: str, lifetime: int = 0) -> FileRecord:
+        """Make it one of the owner's files; durable when this returns.
+
+        `lifetime`: seconds until it is gone; 0 for ever.
+        """
+        ...
+
+
+class FileStore(Protocol):
+    """Files that callers sent, each its owner's alone; what is listed is whole.
+
+    Everything but `aclose` raises GateError of kind `unavailable` when the store cannot be used or is
+    full, and of kind `not_found`, code `file_not_found`, for an id that is not the owner's or has run out.
+    """
+
+    @property
+    def max_size(self) -> int:
+        """Bytes of the largest file that is taken."""
+        ...
+
+    def receive(self) -> AbstractAsyncContextManager[Upload]:
+        """Take a file in; nothing of it stays unless it is kept within the context."""
+        ...
+
+    async def load(self, id: str, owner: str) -> FileRecord:
+        """What is known of the file `id`."""
+        ...
+
+    async def list(
+        self, owner: str, *, limit: int, purpose: str = "", after: str = "", newest_first: bool = True
+    ) -> tuple[FileRecord, ...]:
+        """At most `limit` of the owner's files of that purpose, in the order they came.
+
+        `after`: the id that the page before ended with; it need not be there any more.
+        """
+        ...
+
+    def content(self, record: FileRecord) -> AsyncGenerator[bytes]:
+        """Its bytes, piece by piece; raises GateError (not_found) first when they are lost."""
+        ...
+
+    async def delete(self, id: str, owner: str) -> None:
+        """Forget it, whether its content is still there or not."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of everything; may be called twice."""
+        ...
+
+
 class SessionStore(Protocol):
-    """Conversations that the gate keeps, by name."""
+    """Conversations that the gate keeps; shared by all gates on one store.
 
-    def load(self, key: str) -> tuple[Message, ...]:
-        """The messages kept under `key`, oldest first; empty when there are none. Blocks on disk."""
+    Every method but `aclose` raises GateError of kind `unavailable` when the store cannot be used,
+    within a second.
+    """
+
+    def lock(self, key: str, wait: float) -> AbstractAsyncContextManager[None]:
+        """Hold `key` alone, across gates, as `ThreadStore.lock` holds a chat."""
         ...
 
-    def append(self, key: str, messages: Sequence[Message]) -> None:
-        """Keep `messages` after what is there, all or none of them. Blocks on disk."""
+    async def load(self, key: str) -> tuple[Message, ...]:
+        """The messages kept under `key`, oldest first; empty when there are none."""
         ...
 
-    def latest(self) -> str | None:
-        """The key that was appended to last."""
+    async def append(self, key: str, messages: Sequence[Message]) -> None:
+        """Keep `messages` after what is there, all or none of them; durable when this returns."""
         ...
 
-    def keys(self) -> tuple[str, ...]:
+    async def replace(self, key: str, messages: Sequence[Message]) -> None:
+        """Keep `messages` in the place of what is there, or else leave that as it is."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of everything; may be called twice."""
+        ...
+
+
+class SessionList(SessionStore, Protocol):
+    """Conversations that a person named and looks through."""
+
+    async def latest(self) -> str | None:
+        """The key that was written to last."""
+        ...
+
+    async def keys(self) -> tuple[str, ...]:
         """Every key, the one used last first."""
         ...
 
-    def delete(self, key: str) -> None:
+    async def delete(self, key: str) -> None:
         """Forget `key`; forgetting what is not there is no failure."""
         ...
 

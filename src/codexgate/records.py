@@ -4,8 +4,9 @@ from typing import Literal
 
 import msgspec
 
-Ability = Literal["chat", "tools", "vision", "thinking", "embedding"]
+Ability = Literal["chat", "tools", "vision", "thinking", "embedding", "insert"]
 State = Literal["ready", "down", "absent"]
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -110,7 +111,7 @@ class ResponseRecord(msgspec.Struct, frozen=True):
     """Digest of the caller's key; nobody else sees it."""
     created: int
     """Unix seconds."""
-    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    status: ResponseStatus
     body: bytes
     """JSON of the response object, `output` included."""
     input: bytes = b"[]"
@@ -136,3 +137,23 @@ class Item(msgspec.Struct, frozen=True):
     id: str
     body: bytes
     """JSON of the item, its id included."""
+
+
+class FileRecord(msgspec.Struct, frozen=True):
+    """One file that was uploaded."""
+
+    id: str
+    """`file-…`; ids sort in the order in which the files came."""
+    owner: str
+    """Digest of the caller's key; nobody else sees it."""
+    name: str
+    """As the client called it, made harmless; part of no path."""
+    purpose: str
+    size: int
+    """Bytes."""
+    sha256: str
+    """Of the content, hexadecimal."""
+    created: int
+    """Unix seconds."""
+    expires: int = 0
+    """Unix seconds; 0 for never."""

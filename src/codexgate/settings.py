@@ -17,10 +17,15 @@ import platformdirs
 from .backends.codex.options import CodexOptions
 from .backends.demo import DemoOptions
 from .backends.ollama import OllamaOptions, address
+from .backends.openai import OpenAIOptions
 from .config import FILE_VARIABLE, Foreign, Loaded, Secret, load
 from .errors import invalid
 from .gate import Alias
 from .logs import Level, LogFormat
+from .stages.artifacts import ArtifactOptions
+from .stages.retrieval import RetrievalOptions
+from .stores.files import FileOptions
+from .stores.responses import ResponseOptions
 from .stores.threads import ThreadOptions
 
 NAME = "codexgate"
@@ -81,8 +86,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerOptions = ServerOptions()
     codex: CodexOptions = CodexOptions()
     ollama: OllamaOptions = OllamaOptions()
+    openai: Annotated[
+        dict[str, OpenAIOptions],
+        _said("An OpenAI-compatible server; NAME is its name in model ids, as in `NAME/ID`."),
+    ] = {}
     demo: DemoOptions = DemoOptions()
     threads: ThreadOptions = ThreadOptions()
+    responses: ResponseOptions = ResponseOptions()
+    files: FileOptions = FileOptions()
+    retrieval: RetrievalOptions = RetrievalOptions()
+    artifacts: ArtifactOptions = ArtifactOptions()
     log: LogOptions = LogOptions()
     aliases: Annotated[
         dict[str, str | Alias],
@@ -146,7 +159,8 @@ def _trusted(file: Path) -> Path:
 def _keep_authority(loaded: Loaded[Settings], file: Path) -> None:
     # A cloned repository may bring a settings file of its own, and it is the user's by owner.
     # Being in its folder is not yet a wish that it decides what may run.
-    for key in AUTHORITY:
+    servers = [key for key in loaded.sources if key.startswith("openai.")]
+    for key in (*AUTHORITY, *servers):  # a server may be sent a key that stands in the environment
         if (source := loaded.sources[key]).startswith("file "):
             message = (
                 f"{source.removeprefix('file ')}: {key} is not taken from the folder one happens to be in."
@@ -163,6 +177,8 @@ AUTHORITY = (
     "codex.approvals",
     "server.host",
     "threads.redis_url",
+    "responses.database_url",
+    "artifacts.dir",
     "data_dir",
 )
 """Settings that decide what may run and who may come in."""
@@ -181,6 +197,10 @@ def _ollama_url(text: str) -> str | None:
     return url if usable else None
 
 
+def _http_url(text: str) -> str | None:
+    return text if text.startswith(("http://", "https://")) else None
+
+
 def _redis_url(text: str) -> str | None:
     return text if text.startswith(("redis://", "rediss://", "unix://")) else None
 
@@ -196,6 +216,9 @@ def _ip_address(text: str) -> str | None:
 
 FOREIGN = {
     "OLLAMA_HOST": Foreign("ollama.url", _ollama_url),
+    "LLAMA_BASE_URL": Foreign("openai.llama.base_url", _http_url),
+    "LLAMA_API_KEY": Foreign("openai.llama.api_key"),
+    "LLAMA_MODELS": Foreign("openai.llama.models"),
     "CODEX_CWD": Foreign("codex.cwd"),
     "JANGAR_MODELS": Foreign("codex.models"),
     "JANGAR_DEFAULT_MODEL": Foreign("default_model"),
@@ -214,5 +237,7 @@ FLAGS = {
     "server.api_key_file": "--api-key-file",
     "default_model": "--model",
     "backends": "--backend",
+    "retrieval.namespace": "--memory",
+    "artifacts.dir": "--artifacts",
 }
 """Flags that are not spelled `--SECTION-KEY`."""

@@ -1,29 +1,47 @@
 """A gate on a free port of this machine, as `serve` runs it, for clients over real sockets."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import aiohttp
 import msgspec
 
 from codexgate.core import Core
 from codexgate.gate import Gate
-from codexgate.ports import Backend, Stage
+from codexgate.ports import Backend, FileStore, Stage
+from codexgate.responses import Responses
 from codexgate.server.app import Listen, listening
+from codexgate.stages.files import Attachments
+from codexgate.stores import sqlite_responses
+from tests.servers.published import Watch, watched
 
 
 @asynccontextmanager
 async def serving(
-    *backends: Backend, listen: Listen | None = None, stages: Sequence[Stage] = ()
+    *backends: Backend,
+    listen: Listen | None = None,
+    stages: Sequence[Stage] = (),
+    kept: sqlite_responses.Responses | None = None,
+    files: FileStore | None = None,
+    described: bool = True,
 ) -> AsyncIterator[str]:
-    """The gate's URL, without a path. Every answer is held to the law of event order."""
-    gate = Gate(backends, stages=stages, strict=True)
+    """The gate's URL, without a path.
+
+    Every answer is held to the law of event order, and what leaves on OpenAI's routes to the
+    description that OpenAI publishes, unless `described` is false.
+    """
+    gate = Gate(backends, stages=[*stages, Attachments(files)], strict=True)
+    core = Core(gate, Responses(gate, kept, kept) if kept is not None else None, files)
     options = msgspec.structs.replace(listen or Listen(drain=0), port=0)
     try:
-        async with listening(Core(gate), options) as running:
-            yield running.url
+        with watched() if described else nullcontext(Watch()) as watch:
+            async with listening(core, options) as running:
+                yield running.url
     finally:
+        if core.responses is not None:
+            await core.responses.aclose()
         await gate.aclose()
+    watch.verdict()
 
 
 @asynccontextmanager

@@ -24,7 +24,21 @@ from typing import Self
 
 from aiohttp import web
 
-from .ollama_model import AT, MODELS, Body, FakeModel, Refused, answer, call, check, done, refuse, say, whole
+from .ollama_model import (
+    AT,
+    MODELS,
+    Body,
+    FakeModel,
+    Refused,
+    answer,
+    call,
+    check,
+    done,
+    embed,
+    refuse,
+    say,
+    whole,
+)
 
 __all__ = ["Cut", "FakeModel", "Refusal", "ScriptedOllama", "call", "done", "say"]
 
@@ -67,6 +81,8 @@ class ScriptedOllama:
         """What can be pulled."""
         self.loaded: dict[str, int] = {}
         """Models in memory, and the context they were loaded with."""
+        self.loads: list[tuple[str, int]] = []
+        """Every time that a model was read from disk, and its context."""
         self.seen: list[Seen] = []
         self.open = 0
         """Streams that are being answered."""
@@ -95,9 +111,9 @@ class ScriptedOllama:
         """Answer the next unscripted pull with `steps`."""
         self._pulls.append(steps)
 
-    def chats(self) -> list[Body]:
-        """The bodies of all chats."""
-        return [seen.body for seen in self.seen if seen.path == "/api/chat"]
+    def chats(self, path: str = "/api/chat") -> list[Body]:
+        """The bodies of all chats, or of what was asked at `path`."""
+        return [seen.body for seen in self.seen if seen.path == path]
 
     async def start(self, port: int = 0) -> None:
         app = web.Application(client_max_size=2**30, middlewares=[refusals])
@@ -107,6 +123,8 @@ class ScriptedOllama:
         app.router.add_get("/api/ps", self._ps)
         app.router.add_post("/api/show", self._show)
         app.router.add_post("/api/chat", self._streamed(self._chat))
+        app.router.add_post("/api/generate", self._streamed(self._generate))
+        app.router.add_post("/api/embed", self._streamed(self._embed))
         app.router.add_post("/api/pull", self._streamed(self._pull))
         app.router.add_delete("/api/delete", self._delete)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
@@ -173,7 +191,10 @@ class ScriptedOllama:
         body = await self._read(request)
         model = self._model(body)
         check(body, model)
-        self.loaded[model.name] = body.get("options", {}).get("num_ctx", 4096)
+        size = body.get("options", {}).get("num_ctx", 4096)
+        if self.loaded.get(model.name) != size:
+            self.loads.append((model.name, size))
+        self.loaded[model.name] = size
         if not body.get("messages"):
             return web.json_response({**done("load", 0, 0), "model": body["model"]})
         steps = self._next.popleft() if self._next else self.always.get(model.name)
@@ -182,6 +203,33 @@ class ScriptedOllama:
         if body.get("stream", True):
             return await self._play(request, steps)
         return web.json_response(whole([step for step in steps if isinstance(step, dict)]))
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        """A chat of one message, but for the names of things; scripted with the same steps."""
+        body = await self._read(request)
+        if not body.get("model"):
+            refuse(404, "model '' not found")
+        model = self._model(body)
+        prompt, suffix = body.get("prompt", ""), body.get("suffix", "")
+        if suffix and "insert" not in model.capabilities:
+            refuse(400, f"registry.ollama.ai/library/{model.name} does not support insert")
+        text = f"{prompt} … {suffix}" if suffix else prompt
+        chat = {**body, "messages": [{"role": "user", "content": text}]}
+        check(chat, model)
+        if not prompt:
+            return web.json_response(generated({**done("load", 0, 0), "model": body["model"]}))
+        steps = self._next.popleft() if self._next else list(answer(chat, model))
+        if body.get("stream", True):
+            return await self._play(
+                request, [generated(step) if isinstance(step, dict) else step for step in steps]
+            )
+        return web.json_response(generated(whole([step for step in steps if isinstance(step, dict)])))
+
+    async def _embed(self, request: web.Request) -> web.StreamResponse:
+        """Vectors; scripted with the same steps."""
+        body = await self._read(request)
+        model = self._model(body)
+        return await self._play(request, self._next.popleft() if self._next else [embed(body, model)])
 
     # How it answers
 
@@ -265,6 +313,13 @@ class ScriptedOllama:
         if tagged(name) not in self.models:
             refuse(404, f"model '{name}' not found")
         return self.models[tagged(name)]
+
+
+def generated(line: Body) -> Body:
+    """A line of /api/chat as one of /api/generate."""
+    message = line.get("message", {})
+    said = {"response" if name == "content" else name: message[name] for name in message if name != "role"}
+    return {name: value for name, value in line.items() if name != "message"} | said
 
 
 def tagged(name: str) -> str:

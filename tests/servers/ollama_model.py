@@ -4,7 +4,9 @@ Pure; facts/ollama-api.md sections 2, 5 and 7. The server is next door.
 """
 
 import base64
+import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -179,6 +181,38 @@ def answer(body: Body, model: FakeModel) -> Iterator[Body]:
     for piece in shown:
         yield say(piece)
     yield done("length" if len(shown) < len(pieces) else "stop", tokens(body), len(shown))
+
+
+# Vectors
+
+
+WIDTH = 32
+"""The length of a vector of every model that embeds."""
+
+
+def embed(body: Body, model: FakeModel) -> Body:
+    """The answer of `/api/embed`: unit vectors, cut and normalised anew for fewer `dimensions`."""
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    if not all(isinstance(text, str) for text in texts):
+        refuse(400, "invalid input type")
+    if "embedding" not in model.capabilities:
+        refuse(400, "this model does not support embeddings")
+    counts = [len(text) // 4 + 1 for text in texts]
+    if max(counts, default=0) > model.context and body.get("truncate") is False:
+        refuse(400, "the input length exceeds the context length")
+    width = min(body.get("dimensions") or WIDTH, WIDTH)
+    return {
+        "model": body["model"],
+        "embeddings": [_unit(hashlib.sha256(text.encode()).digest()[:width]) for text in texts],
+        "total_duration": 14143917,
+        "load_duration": 1019500,
+        "prompt_eval_count": sum(counts),
+    }
+
+
+def _unit(numbers: bytes) -> list[float]:
+    norm = math.sqrt(sum(number * number for number in numbers)) or 1.0
+    return [number / norm for number in numbers]
 
 
 def whole(lines: Sequence[Body]) -> Body:

@@ -1,7 +1,8 @@
 """A backend in memory whose answers a test lists, step by step."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
 
 from codexgate.chat import ChatRequest
 from codexgate.errors import Fault, GateError
@@ -87,5 +88,5 @@ class Installing(Scripted):
     async def remove(self, model: str) -> None:
         self.done.append(("remove", model))
 
-    async def warm(self, model: str) -> None:
-        self.done.append(("warm", model))
+    async def warm(self, model: str, options: Mapping[str, Any] = {}) -> None:
+        self.done.append(("unload" if options.get("keep_alive") == 0 else "warm", model))

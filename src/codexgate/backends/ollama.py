@@ -6,21 +6,25 @@ Knows routes, limits and what is worth keeping; not what a line means, and no ca
 import asyncio
 import secrets
 import shutil
-from collections.abc import AsyncGenerator
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from .. import tokens
 from ..chat import ChatRequest
-from ..dialects.ollama import ask, decode, errors
+from ..dialects.ollama import ask, decode, embed, errors, window
 from ..dialects.ollama import models as catalog
 from ..errors import Fault, GateError
-from ..events import Event
+from ..events import Event, Notice, Window
 from ..lines import Lines, LineTooLong
-from ..records import Ability, Health, Model, Progress
-from .http import Http
+from ..records import Embeddings, Health, Model, Progress
+from .http import Http, Response
 
 PROBE = 2.0
 """Seconds that a look at its health may take."""
@@ -41,8 +45,15 @@ class OllamaOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     url: Annotated[str, Meta(description="Where Ollama listens.")] = "http://127.0.0.1:11434"
     num_ctx: Annotated[
-        int, Meta(ge=0, description="Context window that models are loaded with (tokens); 0: Ollama's own.")
+        int,
+        Meta(ge=0, description="Context that every model is loaded with (tokens); 0: as each request needs."),
     ] = 0
+    max_num_ctx: Annotated[
+        int, Meta(ge=0, description="Largest context that a model is loaded with (tokens); 0: its own.")
+    ] = 131_072
+    hold_load: Annotated[
+        bool, Meta(description="Let a model be loaded to its end when the client that wanted it has left.")
+    ] = True
     keep_alive: Annotated[
         str,
         Meta(description="How long a model stays in memory, as `10m`; `-1`: for ever; empty: Ollama's own."),
@@ -81,7 +92,7 @@ def address(text: str) -> str:
 
 
 class Ollama:
-    """One Ollama server: a `Backend` and an `Installer`."""
+    """One Ollama server: a `Backend`, an `Embedder`, an `Installer` and a `Relay`."""
 
     honours = ask.HONOURS
 
@@ -95,6 +106,12 @@ class Ollama:
         self._shown: dict[str, tuple[str, catalog.Shown]] = {}
         """By model name: the digest it stood for, and what was shown."""
         self._shows = asyncio.Semaphore(SHOWS)
+        self._loaded: dict[str, int] = {}
+        """Models in memory, and the context they were loaded with; as far as we know."""
+        self._busy: Counter[str] = Counter()
+        """Answers in progress, by model: those models are in memory whatever an older list says."""
+        self._held: dict[str, asyncio.Task[None]] = {}
+        """Loads that go on without their client."""
 
     # Backend
 
@@ -102,17 +119,13 @@ class Ollama:
         """Answer `request`; see `ports.Backend`."""
         decoder = decode.Decoder(_call_id, model=request.model, must_call=ask.must_call(request.tool_choice))
         lines = Lines()
+        self._busy[request.model] += 1
         try:
-            body = msgspec.json.encode(await self._ask(request))
-            async with self._http.send(
-                "POST",
-                "/api/chat",
-                body,
-                first_byte_timeout=self._options.first_token_timeout,
-                idle_timeout=self._options.idle_timeout,
-            ) as response:
-                if response.status != 200:
-                    raise GateError(errors.fault(response.status, await response.read(LARGE), request.model))
+            plan = await self._plan(request)
+            if self._loaded.get(request.model) != plan.size:
+                yield [Notice("loading", f"Loading {request.model}.")]
+            async with self._begun(request, plan) as response:
+                yield [Window(plan.prompt, self._loaded[request.model])]
                 async for data in response:
                     events = [event for line in _split(lines, data) for event in decoder.feed(line)]
                     if events:
@@ -123,6 +136,8 @@ class Ollama:
             events = decoder.end()
         except GateError as error:
             events = decoder.fail(error.fault)
+        finally:
+            self._busy[request.model] -= 1
         if events:
             yield events
 
@@ -130,6 +145,9 @@ class Ollama:
         """Its models now; see `ports.Backend`. Costs two requests when nothing has changed."""
         tags = catalog.tags(await self._call("GET", "/api/tags"))
         running = await self._running()
+        busy = {name: size for name, size in self._loaded.items() if self._busy[name] > 0}
+        told = {name: size or self._loaded.get(name, 0) for name, size in running.items()}
+        self._loaded = told | busy
         shown = await asyncio.gather(*(self._look(tag) for tag in tags))
         self._shown = {tag.name: (tag.digest, show) for tag, show in zip(tags, shown, strict=True) if show}
         return tuple(catalog.model(*pair, self.name, running) for pair in zip(tags, shown, strict=True))
@@ -149,7 +167,20 @@ class Ollama:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        for load in self._held.values():
+            load.cancel()
         await self._http.aclose()
+
+    # Embedder
+
+    async def embed(self, model: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
+        """One vector for each of `texts`; see `ports.Embedder`. Loads the model if need be."""
+        body = embed.ask(model, texts, dimensions, self._defaults())
+        try:
+            answer = await self._call("POST", "/api/embed", body, timeout=self._options.first_token_timeout)
+        except GateError as error:
+            raise GateError(embed.fault(error.fault)) from None
+        return await asyncio.to_thread(embed.read, answer, len(texts), dimensions)
 
     # Installer
 
@@ -182,10 +213,26 @@ class Ollama:
         await self._call("DELETE", "/api/delete", {"model": model})
         self._shown.pop(model, None)
 
-    async def warm(self, model: str) -> None:
+    async def warm(self, model: str, options: Mapping[str, Any] = {}) -> None:
         """Load `model` into memory; see `ports.Installer`. A chat without messages does that."""
-        body = {"model": model, "messages": [], "stream": False, **ask.settings(self._defaults())}
+        body = {"model": model, "messages": [], "stream": False, **ask.settings({**self._defaults(), **options})}
         await self._call("POST", "/api/chat", body, timeout=self._options.first_token_timeout)
+
+    # Relay
+
+    def relay(self, method: str, path: str, body: bytes | AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+        """Send a request as it is; see `ports.Relay`."""
+        from .relay import relay  # a big library, for those who use it
+
+        return relay(
+            method,
+            address(self._options.url) + path,
+            body,
+            connect_timeout=self._options.connect_timeout,
+            idle_timeout=PULLING,
+            advice="Start it: ollama serve",
+            refusal=errors.relay_fault,
+        )
 
     # What they share
 
@@ -201,10 +248,87 @@ class Ollama:
             raise GateError(errors.fault(response.status, answer, model))
         return answer
 
-    async def _ask(self, request: ChatRequest) -> dict[str, Any]:
-        thinks = bool(request.effort) and "thinking" in await self._abilities(request.model)
+    async def _plan(self, request: ChatRequest) -> "_Plan":
+        """What `request` is asked with; of its context, where nobody has set it, a first guess."""
+        shown = await self._known(request.model)
+        thinks = bool(request.effort) and "thinking" in catalog.abilities(shown.capabilities)
+        prompt = window.estimate(request)
         options = self._defaults() | request.options
-        return ask.ask(msgspec.structs.replace(request, options=options), thinks=thinks)
+        fixed = options.get("num_ctx")
+        if fixed is None:
+            most = min(shown.context or window.UNKNOWN, self._options.max_num_ctx or sys.maxsize)
+            room = request.sampling.max_tokens or window.ROOM
+            size = window.choose(prompt + room, most, self._loaded.get(request.model, 0))
+        else:  # what is no number, Ollama refuses
+            size = most = fixed if isinstance(fixed, int) else 0
+        body = ask.ask(msgspec.structs.replace(request, options=options), thinks=thinks)
+        return _Plan(body, prompt, size, most, shown.context)
+
+    @asynccontextmanager
+    async def _begun(self, request: ChatRequest, plan: "_Plan") -> AsyncGenerator[Response]:
+        """The answer to a chat, whose status is 200. Raises GateError for every other."""
+        model, size = request.model, plan.size
+        while True:
+            body, cold = plan.sized(size), self._loaded.get(model) != size
+            async with self._send(ask.path(request), body, model, cold) as response:
+                if response.status == 200:
+                    self._loaded[model] = size
+                    yield response
+                    return
+                fault = errors.fault(response.status, await response.read(LARGE), model)
+            if fault.code != "context_length_exceeded":
+                raise GateError(fault)
+            if size >= plan.most:
+                raise GateError(await self._too_long(fault, request, plan))
+            size = window.choose(size + 1, plan.most, 0)  # the count was but a guess, and too low
+
+    async def _too_long(self, fault: Fault, request: ChatRequest, plan: "_Plan") -> Fault:
+        """The same fault, which says how long the conversation is, and for what."""
+        count = await asyncio.to_thread(lambda: sum(map(tokens.count, window.texts(request))))
+        message = f"{fault.message}: it is about {count} tokens, and {request.model} was given {plan.most}."
+        advice = "Shorten the conversation."
+        if plan.most < plan.context:
+            advice += " Or allow more: `ollama.max_num_ctx`, or the option `num_ctx` where it was set."
+        return msgspec.structs.replace(fault, message=message, advice=advice)
+
+    @asynccontextmanager
+    async def _send(self, path: str, body: bytes, model: str, cold: bool) -> AsyncGenerator[Response]:
+        """Send a chat. Leaving before its answer begins ends it, but for a load that is worth its while."""
+        sending = self._http.send(
+            "POST",
+            path,
+            body,
+            first_byte_timeout=self._options.first_token_timeout,
+            idle_timeout=self._options.idle_timeout,
+        )
+        if not cold or not self._options.hold_load or model in self._held:
+            async with sending as response:
+                yield response
+            return
+        begun = asyncio.create_task(sending.__aenter__())
+        try:
+            response = await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            # Ollama gives a load up when whoever asked for it leaves; the next one would wait as long.
+            self._held[model] = asyncio.create_task(self._hold(begun, sending))
+            self._held[model].add_done_callback(lambda _: self._held.pop(model, None))
+            raise
+        try:
+            yield response
+        finally:
+            await sending.__aexit__(None, None, None)
+
+    async def _hold(
+        self, begun: "asyncio.Task[Response]", sending: AbstractAsyncContextManager[Response]
+    ) -> None:
+        """Wait for the first sign of an answer, which says that the model is loaded, and leave."""
+        try:
+            with suppress(GateError):
+                await begun
+                await sending.__aexit__(None, None, None)
+        except asyncio.CancelledError:
+            begun.cancel()
+            raise
 
     def _defaults(self) -> dict[str, Any]:
         """What is set for every model, as `ChatRequest.options`."""
@@ -216,10 +340,13 @@ class Ollama:
             defaults["keep_alive"] = int(keep) if keep.lstrip("-").isdecimal() else keep
         return defaults
 
-    async def _abilities(self, model: str) -> frozenset[Ability]:
+    async def _known(self, model: str) -> catalog.Shown:
         if model not in self._shown:
-            self._shown[model] = ("", await self._show(model))
-        return catalog.abilities(self._shown[model][1].capabilities)
+            try:
+                self._shown[model] = ("", await self._show(model))
+            except GateError:
+                return catalog.Shown()  # what is wrong with it, the chat itself will say
+        return self._shown[model][1]
 
     async def _look(self, tag: catalog.Tag) -> catalog.Shown | None:
         digest, shown = self._shown.get(tag.name, ("", None))
@@ -245,6 +372,25 @@ class Ollama:
         if fault.kind == "unavailable" and here and not shutil.which("ollama"):
             return Health("absent", "not installed", advice="Get it: https://ollama.com/download")
         return Health("down", fault.message, advice=fault.advice)
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """How a chat is asked."""
+
+    body: dict[str, Any]
+    prompt: int
+    """Tokens that the prompt is taken for."""
+    size: int
+    """The context to begin with."""
+    most: int
+    """The largest one that may be tried."""
+    context: int
+    """What the model itself could see; 0 when unknown."""
+
+    def sized(self, size: int) -> bytes:
+        """The body with a context of `size`, unless the request has one that is none."""
+        options = {"num_ctx": size, **self.body.get("options", {})}
+        return msgspec.json.encode(self.body | {"options": options | ({"num_ctx": size} if size else {})})
 
 
 def _split(lines: Lines, data: bytes) -> list[bytes]:

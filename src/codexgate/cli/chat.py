@@ -37,7 +37,7 @@ def chat(
     system: Annotated[str, typer.Option("--system", "-s", metavar="TEXT", help="System message.")] = "",
     file: Annotated[
         list[Path] | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Send a text or a picture along; repeatable."),
+        typer.Option("--file", "-f", metavar="FILE", help="Send a text, picture or PDF along; repeatable."),
     ] = None,
     session: Annotated[str, typer.Option(metavar="NAME", help="Go on with this conversation.")] = "",
     resume: Annotated[
@@ -93,7 +93,7 @@ def chat(
     if not parts and not at_terminal:
         raise invalid("There is nothing to ask.", advice="Give a prompt, or pipe one in.")
     sessions = Sessions(settings.data_dir / "sessions.db")
-    session = latest(sessions) if resume else session
+    session = asyncio.run(latest(sessions)) if resume else session
     globals: Globals = ctx.obj
     make_view = partial(_view, globals.colour, stream, raw=raw, as_json=as_json)
     paint = Paint(wants_colour(globals.colour, sys.stderr))
@@ -111,6 +111,7 @@ async def _converse(
 ) -> None:
     async with open_gate(settings) as gate:
         talk = begin(gate)
+        await talk.load()
         if parts:
             await talk.ask(parts, make_view())
             return

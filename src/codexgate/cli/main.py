@@ -22,6 +22,7 @@ COMMANDS = {
     "chat": ("chat:chat", "Ask a model; without a prompt on a terminal, talk with it."),
     "approvals": ("approvals:app", "List what a running gate waits for, and decide it."),
     "models": ("models:app", "List, show, pull, remove and warm up models."),
+    "connect": ("connect:connect", "Show or write the settings of other programs for this gate."),
     "config": ("config:config", "Show the effective settings and where each comes from."),
     "key": ("config:key", "Show, make or rotate the API key."),
 }

@@ -1,6 +1,6 @@
 """`codexgate models`: list, show, pull, remove and warm up models.
 
-Knows no backend: what can be installed is told by the `Installer` port. How tables and progress
+Knows no backend: what can be installed, the gate tells. How tables and progress
 look is `table`'s and `progress`'s.
 """
 
@@ -13,9 +13,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from ..assemble import open_gate
-from ..errors import Fault, GateError, invalid
+from ..errors import invalid
 from ..gate import Gate
-from ..ports import Backend, Installer
 from ..records import Health, Model
 from ..settings import Settings, load_settings
 from . import table
@@ -64,8 +63,7 @@ def pull(ctx: typer.Context, id: Id, config: ConfigFile = None) -> None:  # noqa
     colour = wants_colour(ctx.obj.colour, sys.stderr)
 
     async def install(gate: Gate) -> None:
-        backend, name = installer(gate, id)
-        async with aclosing(backend.pull(name)) as news:
+        async with aclosing(gate.pull(id)) as news:
             with progress(sys.stderr, colour=colour) as show_news:
                 async for each in news:
                     show_news(each)
@@ -89,14 +87,14 @@ def rm(
 
     async def find(gate: Gate) -> Model:
         model = await gate.model(id)
-        owner(gate, model)
+        gate.installer(model)
         return model
 
     model = _with_gate(_settings(ctx), find)
     if not yes and not _confirmed(model):
         say("nothing was deleted.")
         raise typer.Exit(1)
-    _with_gate(_settings(ctx), lambda gate: owner(gate, model).remove(model.id))
+    _with_gate(_settings(ctx), lambda gate: gate.remove(model))
     say(f"{model.id} is deleted.")
 
 
@@ -106,7 +104,7 @@ def warm(ctx: typer.Context, id: Id, config: ConfigFile = None) -> None:  # noqa
 
     async def load(gate: Gate) -> str:
         model = await gate.model(id)
-        await owner(gate, model).warm(model.id)
+        await gate.warm(model)
         return model.id
 
     say(f"{_with_gate(_settings(ctx), load)} is in memory.")
@@ -116,27 +114,6 @@ async def look(gate: Gate) -> tuple[list[Model], dict[str, Health]]:
     """Every model, and how each backend fares."""
     models, health = await asyncio.gather(gate.models(), gate.health())
     return models, health
-
-
-def owner(gate: Gate, model: Model) -> Installer:
-    """The backend that has `model`. Raises GateError when its models come and go by themselves."""
-    backend = next(backend for backend in gate.backends if backend.name == model.backend)
-    if isinstance(backend, Installer):
-        return backend
-    raise invalid(f"The models of {model.backend} cannot be installed or removed.")
-
-
-def installer(gate: Gate, id: str) -> tuple[Installer, str]:
-    """The backend that can install `id`, and its own name for it: the prefix chooses, else the first.
-
-    Raises GateError when there is none.
-    """
-    prefix, _, rest = id.partition("/")
-    named: Backend | None = next((backend for backend in gate.backends if backend.name == prefix), None)
-    for backend in [named] if named else gate.backends:
-        if isinstance(backend, Installer):
-            return backend, rest if named else id
-    raise GateError(Fault("unavailable", "No backend here can install models.", "Install Ollama."))
 
 
 def print_line(text: str) -> None:

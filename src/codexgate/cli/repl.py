@@ -48,7 +48,7 @@ class Repl:
 
     async def run(self, history: Path) -> None:
         """Ask until the person leaves. Raises KeyboardInterrupt when that was by Ctrl-C."""
-        prompt = _prompt(history, _Completer(await self._ids(), self._talk.sessions()))
+        prompt = _prompt(history, _Completer(await self._ids(), await self._talk.sessions()))
         self._say(f"{escape_line(self._talk.options.model) or 'the default model'} · /help helps", "dim")
         while True:
             try:
@@ -97,10 +97,10 @@ class Repl:
             case "/model":
                 self._say(escape_line(self._talk.options.model) or "the default model")
             case "/session" if argument:
-                count = self._talk.move(argument)
+                count = await self._talk.move(argument)
                 self._say(f"{escape_line(argument)}: {count} messages so far.", "dim")
             case "/session":
-                for key in self._talk.sessions()[:_LISTED]:
+                for key in (await self._talk.sessions())[:_LISTED]:
                     self._say(f"{'*' if key == self._talk.session else ' '} {escape_line(key)}")
             case "/help":
                 self._say(HELP)

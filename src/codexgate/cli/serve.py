@@ -55,6 +55,12 @@ def serve(
     worktrees: Annotated[
         bool | None, typer.Option("--worktrees", help="Give each chat a git worktree of its own.")
     ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="NAMESPACE", help="Put memories of it before every chat.")
+    ] = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep a Markdown file of every exchange there.")
+    ] = None,
     log_format: Annotated[logs.LogFormat | None, typer.Option(help="For people or for programs.")] = None,
     log_level: Annotated[logs.Level | None, typer.Option(help="The least that is logged.")] = None,
     config: ConfigFile = None,  # noqa: ARG001 - config_file finds it
@@ -70,6 +76,8 @@ def serve(
         "codex.sandbox": codex_sandbox,
         "codex.approvals": codex_approvals,
         "codex.worktrees": worktrees,
+        "retrieval.namespace": memory,
+        "artifacts.dir": artifacts,
         "log.format": log_format,
         "log.level": log_level,
     }

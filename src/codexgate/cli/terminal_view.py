@@ -30,6 +30,7 @@ from ..events import (
     ThreadStarted,
     ToolEvent,
     Usage,
+    Window,
 )
 from ..flat import LINES_SHOWN, bare_command
 from ..fold import Reply
@@ -104,7 +105,7 @@ class Rendered:
             case Approval():
                 about = f"Waits for approval of {event.action}: {escape_line(event.detail)}"
                 self._put(Text(about, "yellow"))
-            case ThreadStarted() | Retrieved() | Usage() | Failed() | Done():
+            case ThreadStarted() | Retrieved() | Window() | Usage() | Failed() | Done():
                 pass
             case _:
                 assert_never(event)

@@ -16,7 +16,7 @@ from ..errors import Fault, GateError
 from ..events import Approval, Notice
 from ..fold import Fold, Reply
 from ..gate import Gate
-from ..ports import SessionStore
+from ..ports import SessionList
 from ..records import PendingApproval
 from .render import View
 
@@ -48,11 +48,11 @@ class Conversation:
         self,
         gate: Gate,
         options: Options,
-        sessions: SessionStore | None = None,
+        sessions: SessionList | None = None,
         session: str = "",
         consent: Ask | None = None,
     ) -> None:
-        """Go on with what is kept. Raises GateError when the store cannot be read.
+        """Go on with what is kept, once `load` or a question reads it.
 
         `consent` decides what backends ask for; without it others may, until it expires.
         """
@@ -61,19 +61,23 @@ class Conversation:
         self.session = session
         self._sessions = sessions
         self._consent = consent
-        self._messages: tuple[Message, ...] = ()
-        if sessions and session:
-            self._messages = sessions.load(session)
+        self._messages: tuple[Message, ...] | None = None
 
-    def move(self, session: str) -> int:
+    async def load(self) -> tuple[Message, ...]:
+        """What was said so far. Raises GateError when the store cannot be read."""
+        if self._messages is None:
+            await self.move(self.session)
+        return self._messages or ()
+
+    async def move(self, session: str) -> int:
         """Go on with another session; returns how many messages it has. Raises GateError."""
-        self._messages = self._sessions.load(session) if self._sessions else ()
+        self._messages = await self._sessions.load(session) if self._sessions and session else ()
         self.session = session
         return len(self._messages)
 
-    def sessions(self) -> tuple[str, ...]:
+    async def sessions(self) -> tuple[str, ...]:
         """The sessions there are, the one used last first. Raises GateError."""
-        return self._sessions.keys() if self._sessions else ()
+        return await self._sessions.keys() if self._sessions else ()
 
     async def ask(self, parts: Sequence[Part], view: View) -> Reply:
         """Ask, show the answer as it comes, keep both when it is whole.
@@ -82,7 +86,8 @@ class Conversation:
         was shown. Cancelling stops the model and keeps nothing.
         """
         asked = Message("user", tuple(parts))
-        route = await self.gate.route(self._request(asked))
+        history = await self.load()
+        route = await self.gate.route(self._request(history, asked))
         view.begin(route.model.id)
         if route.ignored:
             view.feed(Notice("ignored", f"{route.backend.name} ignores {', '.join(route.ignored)}."))
@@ -101,7 +106,7 @@ class Conversation:
                     view.flush()
             reply = fold.reply()
             if reply.reason is not None:
-                self._keep(asked, reply, view)
+                await self._keep(history, asked, reply, view)
         finally:
             view.close(fold.reply(), self.session)
         if reply.fault is not None:
@@ -123,9 +128,8 @@ class Conversation:
                 if accept:
                     view.feed(Notice("approval", error.fault.text))
 
-    def _request(self, asked: Message) -> ChatRequest:
+    def _request(self, history: tuple[Message, ...], asked: Message) -> ChatRequest:
         options = self.options
-        history = self._messages
         if options.system:
             others = (message for message in history if message.role != "system")
             history = (Message("system", (Text(options.system),)), *others)
@@ -137,35 +141,36 @@ class Conversation:
             format=options.format,
         )
 
-    def _keep(self, asked: Message, reply: Reply, view: View) -> None:
+    async def _keep(self, history: tuple[Message, ...], asked: Message, reply: Reply, view: View) -> None:
         """Keep the turn; a store that fails does not fail the chat."""
         new = [asked, Message("assistant", (Text(reply.text),) if reply.text else ())]
-        if self.options.system and not self._messages:
+        if self.options.system and not history:
             new.insert(0, Message("system", (Text(self.options.system),)))
-        self._messages += tuple(new)
+        self._messages = (*history, *new)
         if self._sessions is None:
             return
         self.session = self.session or _new_name()
         try:
-            self._sessions.append(self.session, new)
+            await self._sessions.append(self.session, new)
             if self.session.startswith(UNNAMED):
-                forget_unnamed(self._sessions)
+                await forget_unnamed(self._sessions)
         except GateError as error:
             view.feed(Notice("session", f"This turn was not kept. {error.fault.text}"))
 
 
-def latest(sessions: SessionStore) -> str:
+async def latest(sessions: SessionList) -> str:
     """The session used last. Raises GateError (`not_found`) when there is none."""
-    found = sessions.latest()
+    found = await sessions.latest()
     if found is None:
         raise GateError(Fault("not_found", "There is no conversation to continue.", "Start one first."))
     return found
 
 
-def forget_unnamed(sessions: SessionStore) -> None:
+async def forget_unnamed(sessions: SessionList) -> None:
     """Forget all but the last conversations that nobody named."""
-    for key in [key for key in sessions.keys() if key.startswith(UNNAMED)][UNNAMED_KEPT:]:  # noqa: SIM118
-        sessions.delete(key)
+    unnamed = [key for key in await sessions.keys() if key.startswith(UNNAMED)]
+    for key in unnamed[UNNAMED_KEPT:]:
+        await sessions.delete(key)
 
 
 def _new_name() -> str:

@@ -15,7 +15,7 @@ from msgspec import inspect, structs
 from ..errors import GateError
 from .file import read
 from .schema import PREFIX, Setting, by_last_name, walk
-from .values import bare, convert, unknown
+from .values import bare, convert, refuse, unknown
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -69,10 +69,14 @@ def load(
     known = {setting.key: setting for setting in walk(schema)}
     environ = environ or {}
     given = read(file, known) if file else {}
-    others, ignored = _from_foreign(environ, foreign or {}, known)
+    fields = _fields(known, given, environ, foreign or {})
+    named = known | {key: setting for settings in fields.values() for key, setting in settings.items()}
+    others, ignored = _from_foreign(environ, foreign or {}, named)
     given |= others
-    given |= _from_environment(environ, known)
+    given |= _from_environment(environ, named)
     given |= _from_flags(flags or {}, flag_names or {}, known)
+    for entry, settings in fields.items():
+        ignored += _fill_in(given, entry, settings, known[entry.partition(".")[0]])
     sources = {key: "default" for key, setting in known.items() if not setting.entry}
     sources |= {key: source for key, (_, source) in given.items()}
     return Loaded(_lay_over(schema(), given), sources, ignored)
@@ -94,6 +98,56 @@ def _lay_over(base: Any, given: _Layer, prefix: str = "") -> Any:
                 if name.startswith(table)
             }
     return structs.replace(base, **changes)
+
+
+def _fields(
+    known: Mapping[str, Setting], given: _Layer, environ: Mapping[str, str], foreign: Mapping[str, Foreign]
+) -> dict[str, dict[str, Setting]]:
+    """The settings in entries of tables that variables can name: by entry (`openai.gpu`), then by key."""
+    found: dict[str, dict[str, Setting]] = {}
+    for table in known.values():
+        start, ends = f"{table.key}.", [field.key.split(".")[-1].upper() for field in table.fields("NAME")]
+        if not ends:
+            continue
+        spelled = re.compile(f"{PREFIX}{table.key.upper()}_(\\w+?)_(?:{'|'.join(ends)})", re.ASCII)
+        keys = [*given, *(variable.key.rpartition(".")[0] for variable in foreign.values())]
+        names = [key.removeprefix(start) for key in keys if key.startswith(start)]
+        taken = {field.variable for name in names for field in table.fields(name)}
+        names += [
+            match[1].lower()
+            for variable in environ
+            if variable not in taken and (match := spelled.fullmatch(variable))
+        ]
+        for name in names:
+            found[start + name] = {field.key: field for field in table.fields(name)}
+    return found
+
+
+def _fill_in(given: _Layer, entry: str, fields: Mapping[str, Setting], table: Setting) -> tuple[str, ...]:
+    """Put what variables say of `entry` into it; returns the names of those that cannot make one.
+
+    Raises GateError when our own variables leave out what an entry must have.
+    """
+    parts = {key.rpartition(".")[2]: given.pop(key) for key in fields if key in given}
+    if not parts:
+        return ()
+    values = {name: value for name, (value, _) in parts.items()}
+    sources = [source for _, source in parts.values()]
+    if entry in given:
+        base, source = given[entry]
+        assert isinstance(base, msgspec.Struct)
+        given[entry] = (structs.replace(base, **values), ", ".join([source, *sources]))
+        return ()
+    assert table.entry is not None
+    needed = [field.name for field in structs.fields(table.entry) if field.required]
+    missing = [name for name in needed if name not in values]
+    if not missing:
+        given[entry] = (table.entry(**values), ", ".join(sources))
+        return ()
+    for source in sources:
+        if source.startswith(f"environment {PREFIX}"):
+            raise refuse(source, f"{entry} needs {missing[0]}.", entry)
+    return tuple(source.removeprefix("environment ") for source in sources)
 
 
 def _from_environment(environ: Mapping[str, str], known: Mapping[str, Setting]) -> _Layer:

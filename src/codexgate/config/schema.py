@@ -29,8 +29,14 @@ class Setting(msgspec.Struct, frozen=True):
 
     @property
     def variable(self) -> str:
-        """Its name in the environment; empty for a table, whose names a variable cannot spell."""
-        return "" if self.entry else PREFIX + self.key.replace(".", "_").upper()
+        """Its name in the environment; empty for a table, which is not one value."""
+        return "" if self.entry else PREFIX + re.sub(r"[.-]", "_", self.key).upper()
+
+    def fields(self, name: str) -> "Iterator[Setting]":
+        """The settings in the entry `name`; none where it may be written shorter: it is one value then."""
+        if self.entry is not None and self.entry is self.wanted:
+            for field in structs.fields(self.entry):
+                yield Setting(f"{self.key}.{name}.{field.name}", field.type, field)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -73,7 +79,10 @@ def describe(schema: type[msgspec.Struct]) -> tuple[Row, ...]:
             continue
         key = f"{setting.key}.NAME"
         rows.append(_row(key, setting.field, "", words(inspect.type_info(setting.wanted))))
-        rows += [_row(f"{key}.{field.name}", field, "") for field in structs.fields(setting.entry)]
+        variables = {each.key: each.variable for each in setting.fields("NAME")}
+        for field in structs.fields(setting.entry):
+            each = f"{key}.{field.name}"
+            rows.append(_row(each, field, variables.get(each, "")))
     return tuple(rows)
 
 

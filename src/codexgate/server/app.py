@@ -17,7 +17,8 @@ from ..core import Core
 from ..fronts.openai_chat import ReasoningField
 from .connection import Connections
 from .context import CHATS, CORE, REASONING, Chats
-from .guard import DRAINING, JSON_LIMIT, POLICIES, RULES, SLOTS, Rules, Slots, add_headers, guard
+from .guard import DRAINING, JSON_LIMIT, METRICS, POLICIES, RULES, SLOTS, Rules, Slots, add_headers, guard
+from .metrics import Metrics
 from .reply import STREAMS, Line
 from .routes import endpoints
 
@@ -64,6 +65,7 @@ def make_app(core: Core, listen: Listen) -> web.Application:
     app[SLOTS] = Slots(listen.max_streams)
     app[STREAMS] = set()
     app[DRAINING] = asyncio.Event()
+    app[METRICS] = Metrics()
     app[POLICIES] = {}
     for row in endpoints():
         route = app.router.add_route(row.method, row.path, row.handler)

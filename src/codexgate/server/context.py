@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 from aiohttp import web
 
+from ..chat import Retrieval
 from ..core import Core
 from ..errors import invalid
 from ..flat import Activity
@@ -27,6 +28,8 @@ class Chats(msgspec.Struct, frozen=True):
 
 
 CHATS = web.AppKey("chats", Chats)
+MEMORY = "X-Codexgate-Memory"
+SESSION = "X-Codexgate-Session"
 _CHAT_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -40,10 +43,26 @@ def chat_id(request: web.Request) -> str:
     return ""
 
 
+def session(request: web.Request, asked: str) -> str:
+    """The session that the request goes on with: what its body says, else the header."""
+    name, id = ("session_id", asked) if asked else (SESSION, request.headers.get(SESSION, ""))
+    if id and not _CHAT_ID.fullmatch(id):
+        raise invalid(f"`{name}` is at most 200 printable characters without blanks.", name)
+    return id
+
+
 def caller(request: web.Request) -> str:
     """Who asks: a digest of the key that was sent; all who come in by the gate's own key are one."""
     sent = "" if request.app[RULES].key else request.headers.get("Authorization", "")
     return hashlib.sha256(sent.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def retrieval(request: web.Request, asked: Retrieval | None) -> Retrieval | None:
+    """The memories that the request wants: what its body says, else the header's namespace."""
+    namespace = request.headers.get(MEMORY, "")
+    if namespace and not _CHAT_ID.fullmatch(namespace):
+        raise invalid(f"`{MEMORY}` is at most 200 printable characters without blanks.", MEMORY)
+    return asked if asked is not None or not namespace else Retrieval(namespace)
 
 
 def activity(request: web.Request, chat: str) -> Activity:

@@ -19,9 +19,10 @@ import msgspec
 from aiohttp import web
 
 from ..errors import Fault, GateError
-from ..events import Usage
-from ..fronts import openai_error
+from ..events import Usage, Window
+from ..fronts import ollama_api, openai_error
 from .connection import Connection
+from .metrics import Metrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -41,7 +42,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Its name in the log: `chat`."""
     open: bool = False
     """Served without a key."""
-    body: Literal["none", "json"] = "none"
+    body: Literal["none", "json", "form"] = "none"
+    """A form (`multipart/form-data`) is read by the handler, piece by piece: see `form.py`."""
     limit: int = JSON_LIMIT
     """Bytes of the body."""
     heavy: bool = False
@@ -76,6 +78,7 @@ class Trace(msgspec.Struct):
     """Seconds spent waiting for the backend."""
     first: float | None = None
     """Seconds to the first event."""
+    window: Window | None = None
     usage: Usage | None = None
     fault: Fault | None = None
     unknown: tuple[str, ...] = ()
@@ -119,6 +122,7 @@ RULES = web.AppKey("rules", Rules)
 POLICIES = web.AppKey("policies", dict[tuple[str, str], Policy])
 SLOTS = web.AppKey("slots", Slots)
 DRAINING = web.AppKey("draining", asyncio.Event)
+METRICS = web.AppKey("metrics", Metrics)
 TRACE = web.RequestKey("trace", Trace)
 BODY = web.RequestKey("body", bytes)
 
@@ -140,14 +144,14 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = error.headers["Allow"]
     except asyncio.CancelledError:
-        _write_log(request, policy, 499)
+        _close_books(request, policy, 499)
         raise
     except Exception:
         log.exception("request.crash", extra={"fields": {"request_id": trace.id}})
         response = refuse(request, Fault("internal", "codexgate failed.", "The log has the details."))
     if isinstance(connection, Connection):
         connection.answered()
-    _write_log(request, policy, response.status)
+    _close_books(request, policy, response.status)
     return response
 
 
@@ -157,7 +161,9 @@ def refuse(request: web.Request, fault: Fault) -> web.Response:
     headers = {"WWW-Authenticate": "Bearer"} if fault.kind == "authentication" else {}
     if fault.retry_after:
         headers["Retry-After"] = str(round(fault.retry_after) or 1)
-    return reply_json(openai_error.body(fault), fault.status, headers)
+    # What is asked of Ollama is refused as Ollama refuses, also where there is no such route.
+    body = ollama_api.error(fault) if request.path.startswith("/api/") else openai_error.body(fault)
+    return reply_json(body, fault.status, headers)
 
 
 def reply_json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -180,6 +186,9 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers["X-Content-Type-Options"] = "nosniff"
     if trace.backend:
         response.headers["X-Codexgate-Backend"] = trace.backend
+    if trace.window is not None:  # of a stream what is taken for the prompt, else what it came to
+        used = trace.usage.prompt + trace.usage.completion if trace.usage else trace.window.prompt
+        response.headers["X-Codexgate-Context"] = f"{used}/{trace.window.size}"
     origin = request.headers.get("Origin")
     if origin in request.app[RULES].origins:
         response.headers["Access-Control-Allow-Origin"] = str(origin)
@@ -200,6 +209,8 @@ async def _admit(request: web.Request, policy: Policy | None, handler: Handler) 
         raise GateError(Fault("unavailable", "codexgate is shutting down.", code="draining", retry_after=1.0))
     if policy.body == "json":
         request[BODY] = await _json_body(request, policy.limit)
+    elif policy.body == "form":
+        _check_type(request, "multipart/form-data", "a form")
     if not policy.heavy:
         return await handler(request)
     async with request.app[SLOTS]:
@@ -239,7 +250,7 @@ def _preflight(request: web.Request, rules: Rules) -> web.Response:
         )
     allow = {
         "Access-Control-Allow-Methods": "GET, POST, DELETE",
-        "Access-Control-Allow-Headers": "authorization, content-type, x-request-id",
+        "Access-Control-Allow-Headers": "authorization, content-type, x-request-id, x-codexgate-session",
         "Access-Control-Max-Age": "600",
     }
     return web.Response(status=204, headers=allow)
@@ -251,13 +262,16 @@ def _wrong_key(request: web.Request) -> GateError:
     return GateError(Fault("authentication", said, advice, "invalid_api_key"))
 
 
-async def _json_body(request: web.Request, limit: int) -> bytes:
-    if request.content_type != "application/json":
-        raise GateError(
-            Fault("unsupported_media", "The body must be JSON.", "Send `Content-Type: application/json`.")
-        )
+def _check_type(request: web.Request, type: str, name: str) -> None:
+    if request.content_type != type:
+        message, advice = f"The body must be {name}.", f"Send `Content-Type: {type}`."
+        raise GateError(Fault("unsupported_media", message, advice))
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise GateError(Fault("unsupported_media", "Compressed bodies are not read.", "Send it as it is."))
+
+
+async def _json_body(request: web.Request, limit: int) -> bytes:
+    _check_type(request, "application/json", "JSON")
     too_large = GateError(Fault("too_large", f"The body is larger than {limit} bytes."))
     if (request.content_length or 0) > limit:
         raise too_large
@@ -282,6 +296,13 @@ async def _json_body(request: web.Request, limit: int) -> bytes:
 
 def _routing_fault(request: web.Request, error: web.HTTPException) -> Fault:
     if isinstance(error, web.HTTPMethodNotAllowed):
+        if "websocket" in request.headers.get("Upgrade", "").lower():  # with 426 Codex falls back to POST
+            return Fault(
+                "upgrade_refused",
+                "There are no WebSockets here.",
+                "Send the request by POST.",
+                "upgrade_refused",
+            )
         return Fault("method_not_allowed", f"{request.method} is not possible here.")
     if isinstance(error, web.HTTPNotFound):
         return Fault(
@@ -291,10 +312,11 @@ def _routing_fault(request: web.Request, error: web.HTTPException) -> Fault:
 
 
 def _route(request: web.Request) -> tuple[str, str]:
-    """The matched route, as `routes.py` lists it; HEAD is GET without a body."""
+    """The matched route, as `routes.py` lists it; HEAD is GET without a body unless it is listed itself."""
     resource = request.match_info.route.resource
-    method = "GET" if request.method == "HEAD" else request.method
-    return method, resource.canonical if resource else ""
+    path = resource.canonical if resource else ""
+    is_get = request.method == "HEAD" and ("HEAD", path) not in request.app[POLICIES]
+    return "GET" if is_get else request.method, path
 
 
 def _raw(request: web.Request, wanted: bytes) -> bytes:
@@ -310,16 +332,29 @@ def _request_id(request: web.Request) -> str:
     return given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
 
 
-def _write_log(request: web.Request, policy: Policy | None, status: int) -> None:
+def _close_books(request: web.Request, policy: Policy | None, status: int) -> None:
+    """Count the request, which is over, and write its line in the log."""
     trace = request[TRACE]
+    took = time.monotonic() - trace.began
+    method, route = _route(request)
+    metrics = request.app[METRICS]
+    metrics.request(method if policy else "-", route if policy else "-", status, took)
+    if trace.first is not None:
+        metrics.first(trace.backend, trace.first)
+    if trace.usage is not None:
+        metrics.tokens(trace.backend, trace.usage.prompt, trace.usage.completion)
+    _write_log(trace, policy, route, status, took)
+
+
+def _write_log(trace: Trace, policy: Policy | None, route: str, status: int, took: float) -> None:
     failed = status >= 400 or trace.fault is not None
     fields = {
         "request_id": trace.id,
-        "route": _route(request)[1] or "-",
+        "route": route or "-",
         "model": trace.model,
         "backend": trace.backend,
         "status": status,
-        "ms": round((time.monotonic() - trace.began) * 1000, 1),
+        "ms": round(took * 1000, 1),
         "first_token_ms": round(trace.first * 1000, 1) if trace.first is not None else None,
         "tokens": trace.usage.prompt + trace.usage.completion if trace.usage else None,
         "passed_over": ",".join(trace.unknown),

@@ -23,7 +23,7 @@ async def ready(request: web.Request) -> web.Response:
 
 async def models(request: web.Request) -> web.Response:
     """`GET /v1/models`."""
-    return reply_json(openai_models.render_list(await request.app[CORE].gate.models()))
+    return reply_json(openai_models.render_list(await request.app[CORE].gate.names()))
 
 
 async def model(request: web.Request) -> web.Response:

@@ -13,16 +13,18 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from ..errors import Fault
-from ..events import Done, Event, Failed, Notice, Retrieved, ThreadStarted, Usage
+from ..errors import Fault, GateError
+from ..events import Done, Event, Failed, Notice, Retrieved, ThreadStarted, Usage, Window
 from ..fold import Fold, Reply
-from ..sse import HEADERS, KEEPALIVE
+from ..sse import HEADERS, KEEPALIVE, LOADING
 from .guard import TRACE, Trace, refuse
 
 QUIET = 1.0
 """Seconds before the first keepalive: Open WebUI gives up on streams that stay empty."""
 EVERY = 5.0
 """Seconds of silence between keepalives."""
+CALM = 60.0
+"""Seconds of silence in a stream that has no comments; Node's own client gives up after 300."""
 STALL = 30.0
 """Seconds that one write may wait for a reader."""
 
@@ -31,18 +33,23 @@ DRAINED = Fault("unavailable", "codexgate is shutting down.", "Send the request 
 Batches = AsyncGenerator[list[Event]]
 Encode = Callable[[list[Event]], bytes]
 """What a front makes of the events of one read."""
+Idle = Callable[[], bytes]
+"""What can be said when there is nothing to say."""
 
 
 async def stream(
-    request: web.Request, batches: Batches, encode: Encode, headers: dict[str, str]
+    request: web.Request, batches: Batches, encode: Encode, headers: dict[str, str], idle: Idle | None = None
 ) -> web.StreamResponse:
-    """Answer with a stream, or with an error status if it fails before anything of it is there."""
-    line = Line(request, headers)
+    """Answer with a stream, or with an error status if it fails before anything of it is there.
+
+    `idle`: of a stream that is no stream of events, and so has no comments.
+    """
+    line = Line(request, headers, idle)
     streams = request.app[STREAMS]
     streams.add(line)
     try:
         async with aclosing(batches):
-            begun = await _first(batches)
+            begun = await _first(batches, line)
             request[TRACE].upstream = time.monotonic() - request[TRACE].began
             if not line.response.prepared and (fault := _refusal(begun)) is not None:
                 return refuse(request, fault)
@@ -54,6 +61,38 @@ async def stream(
             raise
         _this_task().uncancel()
         await line.send([Failed(DRAINED)], encode)
+    finally:
+        line.close()
+        streams.discard(line)
+    return line.response
+
+
+async def pass_on(
+    request: web.Request,
+    pieces: AsyncGenerator[bytes],
+    fail: Callable[[Fault], bytes],
+    headers: dict[str, str],
+    idle: Idle,
+) -> web.StreamResponse:
+    """Answer with bytes as they come. What fails before the first is an error status, then `fail`'s last word."""
+    line = Line(request, headers, idle)
+    streams = request.app[STREAMS]
+    streams.add(line)
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                await line.write(piece)
+        await line.write(b"", over=True)
+    except GateError as error:
+        if not line.response.prepared:
+            raise
+        request[TRACE].fault = error.fault
+        await line.write(fail(error.fault), over=True)
+    except asyncio.CancelledError:
+        if not line.ended:  # the client left
+            raise
+        _this_task().uncancel()
+        await line.write(fail(DRAINED), over=True)
     finally:
         line.close()
         streams.discard(line)
@@ -80,7 +119,7 @@ class Line:
     A timer, not a task, looks after it: most answers are over before it ever runs.
     """
 
-    def __init__(self, request: web.Request, headers: dict[str, str]) -> None:
+    def __init__(self, request: web.Request, headers: dict[str, str], idle: Idle | None = None) -> None:
         self.response = web.StreamResponse(headers={**HEADERS, **headers})
         self.ended = False
         """It was told to end before its answer did."""
@@ -91,7 +130,10 @@ class Line:
         """When the last write began, or was finished if none is under way."""
         self._writing = False
         self._beat: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(QUIET, self._look)
+        self._keepalive = KEEPALIVE
+        self._idle = idle or (lambda: self._keepalive)
+        self._quiet, self._every = (CALM, CALM) if idle else (QUIET, EVERY)
+        self._timer = self._loop.call_later(self._quiet, self._look)
 
     def end(self) -> None:
         """Stop the answer; its stream ends with an error frame."""
@@ -102,17 +144,27 @@ class Line:
         """Nothing more will be said."""
         self._timer.cancel()
 
+    def expect(self, batch: list[Event]) -> None:
+        """Take note of what is known before anything is said."""
+        _note_window(self._request[TRACE], batch)
+        if any(isinstance(event, Notice) and event.kind == "loading" for event in batch):
+            self._keepalive = LOADING
+
     async def send(self, batch: list[Event], encode: Encode) -> None:
         """Send one read's events in one write, waiting while the reader is slow."""
         _note(self._request[TRACE], batch)
         data = encode(batch)
         over = isinstance(batch[-1], Done | Failed)
         if data or over:
-            if self._beat is not None:
-                await asyncio.wait({self._beat})
-            await self._write(data, over)
+            await self.write(data, over)
 
-    async def _write(self, data: bytes, over: bool = False) -> None:
+    async def write(self, data: bytes, over: bool = False) -> None:
+        """Send bytes, waiting while the reader is slow; `over`: they are the last."""
+        if self._beat is not None:
+            await asyncio.wait({self._beat})
+        await self._write(data, over)
+
+    async def _write(self, data: bytes, over: bool) -> None:
         self._since, self._writing = self._loop.time(), True
         if not self.response.prepared:
             await self.response.prepare(self._request)
@@ -124,29 +176,30 @@ class Line:
 
     def _look(self) -> None:
         """Hang up on a reader that stalls; say something when there was silence."""
-        limit = STALL if self._writing else EVERY if self.response.prepared else QUIET
+        limit = STALL if self._writing else self._every if self.response.prepared else self._quiet
         silent = self._loop.time() - self._since
         if silent < limit:
             self._timer = self._loop.call_later(limit - silent, self._look)
         elif not self._writing:
-            self._beat = self._loop.create_task(self._write(KEEPALIVE))
-            self._timer = self._loop.call_later(EVERY, self._look)
+            self._beat = self._loop.create_task(self._write(self._idle(), over=False))
+            self._timer = self._loop.call_later(self._every, self._look)
         elif self._request.transport is not None:
             self._request.transport.abort()  # which cancels the handler, and so the work upstream
 
 
 STREAMS = web.AppKey("streams", set[Line])
-_BEFORE = (Notice, ThreadStarted, Retrieved, Usage)
+_BEFORE = (Notice, ThreadStarted, Retrieved, Window, Usage)
 """Events that are not yet anything of an answer."""
 
 
-async def _first(batches: Batches) -> list[Event]:
+async def _first(batches: Batches, line: "Line") -> list[Event]:
     """The beginning of an answer, as far as it shows whether there will be one."""
     begun: list[Event] = []
     async for batch in batches:
         begun += batch
         if not all(isinstance(event, _BEFORE) for event in batch):
             break
+        line.expect(batch)
     return begun
 
 
@@ -165,9 +218,17 @@ def _this_task() -> asyncio.Task[object]:
 
 def _note(trace: Trace, batch: list[Event]) -> None:
     if trace.first is None:
-        trace.first = time.monotonic() - trace.began
+        _note_window(trace, batch)
+        if not all(isinstance(event, _BEFORE) for event in batch):
+            trace.first = time.monotonic() - trace.began
     for event in batch[-2:]:  # by the law of event order they come last
         if isinstance(event, Usage):
             trace.usage = event
         elif isinstance(event, Failed):
             trace.fault = event.fault
+
+
+def _note_window(trace: Trace, batch: list[Event]) -> None:
+    for event in batch:
+        if isinstance(event, Window):
+            trace.window = event

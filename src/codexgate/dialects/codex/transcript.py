@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ...chat import ChatRequest, Document, Image, Message, Part, StoredFile, Text, Tool
+from ...chat import ChatRequest, Context, Document, Image, Message, Part, StoredFile, Text, Tool
 from ...errors import Fault
+from ...history import trimmed
 
 _STALE = (
     "no rollout found",
@@ -23,8 +24,6 @@ _STALE = (
 """All there is to tell a thread that is gone: the app-server's errors have one code."""
 
 _TASK = re.compile(r"\s*###\s*Task\s*:", re.IGNORECASE)
-_DETAILS = re.compile(r"<details\b.*?</details>", re.DOTALL)
-"""How Open WebUI keeps thinking within an answer."""
 
 
 def signature(
@@ -63,7 +62,9 @@ def is_task(request: ChatRequest) -> bool:
     It sends them with the chat's id, built from templates that begin with `### Task:`.
     """
     asked = [message for message in request.messages if message.role not in ("system", "developer")]
-    return len(asked) == 1 and asked[0].role == "user" and _TASK.match(asked[0].text) is not None
+    if len(asked) != 1 or asked[0].role != "user":
+        return False
+    return _TASK.match("".join(part.text for part in _own(asked[0]) if isinstance(part, Text))) is not None
 
 
 def is_stale(fault: Fault) -> bool:
@@ -79,25 +80,30 @@ def _holds(entry: str, message: Message) -> bool:
         return False
     _, size, digest = entry.split(":")
     # What came before the answer, activity among it, was ours to show and is not compared.
-    text = _trimmed(message.text)
+    text = trimmed(message.text)
     return _digest(text[len(text) - int(size) :] if int(size) else "") == digest
 
 
 def _answer(text: str) -> str:
-    text = _trimmed(text)
+    text = trimmed(text)
     return f"answer:{len(text)}:{_digest(text)}"
 
 
 def _entry(message: Message) -> str:
-    parts = [_part(part) for part in message.parts]
+    parts = [_part(part) for part in _own(message)]
     calls = [f"{call.id} {call.name} {call.arguments}" for call in message.tool_calls]
     return f"{message.role}:{_digest(' '.join([*parts, *calls, message.tool_call_id]))}"
+
+
+def _own(message: Message) -> list[Part]:
+    """What the client sent: memories that were put in are not in the history that it sends next."""
+    return [part for part in message.parts if not isinstance(part, Context)]
 
 
 def _part(part: Part) -> str:
     match part:
         case Text():
-            return _trimmed(part.text)
+            return trimmed(part.text)
         case StoredFile():
             return part.id
         case Image() | Document():
@@ -106,10 +112,6 @@ def _part(part: Part) -> str:
 
 def _tools(tools: Sequence[Tool]) -> str:
     return f"tools:{_digest(msgspec.json.encode(tools).decode()) if tools else ''}"
-
-
-def _trimmed(text: str) -> str:
-    return _DETAILS.sub("", text).strip()
 
 
 def _digest(text: str) -> str:

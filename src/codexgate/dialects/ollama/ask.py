@@ -1,4 +1,4 @@
-"""A chat request as the body of POST /api/chat. Source: Ollama, api/types.go and docs/api.md.
+"""A request as the body of POST /api/chat or /api/generate. Source: Ollama, api/types.go and docs/api.md.
 
 Pure: no sockets, no look at the model; what depends on it is passed in.
 """
@@ -11,9 +11,9 @@ from ...chat import ChatRequest, Document, Image, Message, ToolCall, ToolChoice
 from ...errors import invalid
 
 HONOURS = frozenset(
-    ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "max_tokens", "stop")
+    "temperature top_p seed presence_penalty frequency_penalty max_tokens stop n suffix".split()
 )
-"""The `Sampling` settings that Ollama acts on; log probabilities have no event of ours."""
+"""The settings that Ollama acts on; log probabilities have no event of ours."""
 
 THINK: dict[str, bool | str] = {
     "none": False,
@@ -27,15 +27,20 @@ THINK: dict[str, bool | str] = {
 }
 """Reasoning effort to `think`, as Ollama's own OpenAI dialect maps it."""
 
-_BESIDE_OPTIONS = ("keep_alive", "think")
+_BESIDE_OPTIONS = ("keep_alive", "raw", "think")
+
+
+def path(request: ChatRequest) -> str:
+    """Where the body of `ask` goes: a text to go on with is no chat, as in Ollama's own /v1/completions."""
+    return "/api/generate" if request.raw else "/api/chat"
 
 
 def ask(request: ChatRequest, *, thinks: bool) -> dict[str, Any]:
-    """The body of POST /api/chat. `thinks`: the model has the thinking ability; else effort is left out.
+    """The body of POST `path`. `thinks`: the model has the thinking ability; else effort is left out.
 
     `truncate` and `shift` are off, so that a conversation that does not fit is an error we can
-    report and never a silent loss of its beginning. The context size is set by nothing but the
-    request's own options: another one makes Ollama load the model anew.
+    report and never a silent loss of its beginning. The context size is one of the options, chosen
+    by `window`: another one makes Ollama load the model anew.
 
     Ollama has no `tool_choice`. `none` drops the tools; `named` offers only that tool; that
     `required` and `named` led to a call is checked by `Decoder(must_call=True)`, which fails an
@@ -48,7 +53,7 @@ def ask(request: ChatRequest, *, thinks: bool) -> dict[str, Any]:
         raise invalid("There is no message to answer.", "messages")
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": _messages(request.messages),
+        **(_text(request) if request.raw else {"messages": _messages(request.messages)}),
         "stream": True,
         "truncate": False,
         "shift": False,
@@ -66,8 +71,19 @@ def ask(request: ChatRequest, *, thinks: bool) -> dict[str, Any]:
     return body
 
 
+def _text(request: ChatRequest) -> dict[str, str]:
+    """An alias's system message is put into the model's template by Ollama itself."""
+    *told, asked = request.messages
+    text = {"prompt": asked.text}
+    if request.suffix:
+        text["suffix"] = request.suffix
+    if system := "\n\n".join(message.text for message in told):
+        text["system"] = system
+    return text
+
+
 def settings(options: dict[str, Any]) -> dict[str, Any]:
-    """`ChatRequest.options` as the members of a body: two stand beside Ollama's own `options`."""
+    """`ChatRequest.options` as the members of a body: some stand beside Ollama's own `options`."""
     body = {name: options[name] for name in _BESIDE_OPTIONS if name in options}
     if inside := {name: value for name, value in options.items() if name not in _BESIDE_OPTIONS}:
         body["options"] = inside

@@ -1,5 +1,6 @@
-"""The lines of an answer to POST /api/chat as events. Source: Ollama, server/routes.go and docs/api.md.
+"""The lines of an answer to POST /api/chat or /api/generate as events.
 
+Source: Ollama, server/routes.go and docs/api.md.
 Pure: ids come from outside. Nothing here waits for more than one line.
 """
 
@@ -30,6 +31,9 @@ class _Message(msgspec.Struct):
 
 class _Line(msgspec.Struct):
     message: _Message | None = None
+    # What /api/generate has in its place.
+    response: str | None = ""
+    thinking: str | None = ""
     done: bool = False
     done_reason: str = ""
     # Counters that are zero are left out.
@@ -42,7 +46,7 @@ _line = msgspec.json.Decoder(_Line).decode
 
 
 class Decoder:
-    """Reads one answer of POST /api/chat, line by line."""
+    """Reads one answer, line by line."""
 
     def __init__(self, new_id: Callable[[], str], *, model: str = "", must_call: bool = False) -> None:
         """`new_id` names the calls of old servers, which give none; `model` is for messages to people.
@@ -62,7 +66,7 @@ class Decoder:
             return []
         try:
             read = _line(line)
-            events = self._message(read.message) if read.message else []
+            events = self._message(read.message or _Message(read.response, read.thinking))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self.fail(
                 Fault("upstream", "Ollama sent a line that is not of its protocol.", retryable=True)

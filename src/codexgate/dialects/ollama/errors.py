@@ -88,6 +88,13 @@ def fault(status: int, body: bytes, model: str = "") -> Fault:
     return _blame(reason, model, _CAUSES, other)
 
 
+def relay_fault(status: int, body: bytes) -> Fault:
+    """What a refusal of something that was only passed on means: often, without a word, that it is not there."""
+    if status == 404 and not body:
+        return Fault("not_found", "Ollama does not have it.")
+    return fault(status, body)
+
+
 def stream_fault(reason: str, model: str = "") -> Fault:
     """What the error line of an answer means, whose status was 200 long ago."""
     return _blame(reason, model, _CAUSES, _OTHER)

@@ -20,6 +20,7 @@ _MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|
 
 
 class _Details(msgspec.Struct):
+    format: str = ""
     family: str = ""
     parameter_size: str = ""
     quantization_level: str = ""
@@ -83,6 +84,7 @@ _ABILITIES: dict[str, Ability] = {
     "vision": "vision",
     "thinking": "thinking",
     "embedding": "embedding",
+    "insert": "insert",
 }
 
 
@@ -128,6 +130,7 @@ def model(tag: Tag, shown: Shown | None, backend: str, running: dict[str, int]) 
     shown = shown or Shown(tag.capabilities)
     details = tag.details or _Details()
     told = {
+        "format": details.format,
         "family": details.family,
         "parameters": details.parameter_size,
         "quantization": details.quantization_level,

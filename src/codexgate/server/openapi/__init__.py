@@ -1,0 +1,150 @@
+"""The gate's description of its own surface: OpenAPI 3.1, made from the routes and the structs behind them.
+
+Source: OpenAPI Specification 3.1.1. Pure: the routes are handed in. What a route does is told in
+`operations`, what it takes is read off the structs (`bodies`), what it answers stands in `answers`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ... import __version__
+from ..guard import Policy
+from .answers import NAME, SCHEMAS, TEXT, ref
+from .bodies import schemas
+from .operations import BEFORE, JSON, OF_A_CHAT, OPERATIONS, Operation, Parameter, operation, original
+
+_ABOUT = """Routes under `/v1` are there under `/openai/v1` too, where an agent's activity is shown in the
+answer's text; their `servers` say so. Fields that are not described are passed over."""
+
+_ALWAYS = {
+    400: "The request cannot be read, or not be served as it is written.",
+    403: "A web page asked that is not listed.",
+    421: "The Host header is not one of ours.",
+    500: "The gate itself failed.",
+    503: "The gate is shutting down, or nothing that could answer is there.",
+}
+_WHEN = {
+    401: "The API key is missing or wrong.",
+    404: "It does not exist here.",
+    409: "Something else holds it.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    429: "Too much is asked at once; come back after `Retry-After`.",
+    502: "The backend answered with nonsense or an error.",
+    504: "The backend took too long.",
+    **_ALWAYS,
+}
+_HEADERS = {
+    "X-Request-Id": {
+        "description": "The client's own, if it is a good one.",
+        "schema": TEXT,
+        "required": True,
+    },
+    "OpenAI-Processing-Ms": {
+        "description": "From head to head (milliseconds).",
+        "schema": TEXT,
+        "required": True,
+    },
+    "X-Codexgate-Overhead-Ms": {
+        "description": "The gate's own part of that.",
+        "schema": TEXT,
+        "required": True,
+    },
+}
+
+
+def describe(
+    policies: Mapping[tuple[str, str], Policy], chats: tuple[str, ...], keyed: bool
+) -> dict[str, Any]:
+    """The description of these routes, by method and path.
+
+    `chats`: the headers that name a chat; `keyed`: whether a key must be sent.
+    """
+    paths: dict[str, Any] = {}
+    for (method, path), policy in sorted(policies.items(), key=lambda each: (each[0][1], each[0][0])):
+        if original(method, path, policies) == path:
+            said = _operation(method, path, policy, operation(method, path), chats, keyed)
+            also = [before for before in BEFORE if original(method, before + path, policies) == path]
+            if also:
+                said["servers"] = [{"url": before} for before in ("/", *also)]
+            paths.setdefault(path, {})[method.lower()] = said
+    components = {
+        "schemas": dict(sorted({**SCHEMAS, **schemas()}.items())),
+        "responses": {f"Error{status}": _error(status) for status in sorted(_WHEN)},
+        "headers": _HEADERS,
+        "securitySchemes": {
+            "key": {"type": "http", "scheme": "bearer", "description": "`codexgate key show` prints it."}
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "codexgate", "version": __version__, "description": _ABOUT},
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(each.tag for each in OPERATIONS.values())],
+        "paths": paths,
+        "components": components,
+    }
+
+
+def _operation(
+    method: str, path: str, policy: Policy, about: Operation, chats: tuple[str, ...], keyed: bool
+) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "operationId": _id(method, path),
+        "tags": [about.tag],
+        "summary": about.summary,
+    }
+    if about.about:
+        said["description"] = about.about
+    parameters = [_in_path(name) for name in re.findall(r"\{(\w+)\}", path)]
+    parameters += [_parameter(each) for each in about.parameters]
+    if about.parameters == OF_A_CHAT:
+        which = "The chat that this goes on with."
+        parameters += [_parameter(Parameter(name, "header", NAME, which)) for name in chats]
+    if parameters:
+        said["parameters"] = parameters
+    if about.body:
+        content = {media: {"schema": schema} for media, schema in about.body.items()}
+        if about.example is not None:
+            content[JSON]["example"] = about.example
+        said["requestBody"] = {"required": True, "content": content}
+    said["responses"] = _responses(policy, about, keyed)
+    if keyed and not policy.open:
+        said["security"] = [{"key": []}]
+    return said
+
+
+def _in_path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+
+
+def _parameter(each: Parameter) -> dict[str, Any]:
+    return {"name": each.name, "in": each.place, "description": each.about, "schema": each.schema}
+
+
+def _responses(policy: Policy, about: Operation, keyed: bool) -> dict[str, Any]:
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
+    responses: dict[str, Any] = {
+        str(status): {
+            "description": "As asked." if status == 200 else _WHEN[status],
+            "headers": headers,
+            "content": {media: {"schema": schema} for media, schema in content.items()},
+        }
+        for status, content in about.answers.items()
+    }
+    errors = {*_ALWAYS, *about.errors}
+    errors |= {401} if keyed and not policy.open else set()
+    errors |= {413, 415} if policy.body != "none" else set()
+    for status in sorted(errors):
+        responses.setdefault(str(status), {"$ref": f"#/components/responses/Error{status}"})
+    return responses
+
+
+def _error(status: int) -> dict[str, Any]:
+    return {"description": _WHEN[status], "content": {JSON: {"schema": ref("Error")}}}
+
+
+def _id(method: str, path: str) -> str:
+    """A name made of method and path: `postV1ChatCompletions`."""
+    return method.lower() + "".join(word[:1].upper() + word[1:] for word in re.findall(r"\w+", path))

@@ -1,0 +1,69 @@
+"""schemathesis, which believes `/openapi.json` and tries to prove it wrong, finds nothing.
+
+It is run as the documentation says, against a gate that has only the demo models. By default with
+few examples; with many, and calls in sequence, by CODEXGATE_TEST_FULL=1 (some minutes).
+"""
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from codexgate.backends.demo import Demo, DemoOptions
+from codexgate.stores.files import Files
+from codexgate.stores.sqlite_responses import Responses
+from tests.servers.gateway import serving
+
+FULL = bool(os.environ.get("CODEXGATE_TEST_FULL"))
+LIMIT = 900 if FULL else 120
+"""Seconds."""
+BOUNDED = [
+    *("--max-examples", "3"),
+    *("--phases", "examples,coverage,fuzzing"),
+    "--generation-deterministic",
+]
+ALL = ["--max-examples", "25"]
+
+
+@pytest.mark.timeout(LIMIT + 10)
+def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    async def scenario() -> tuple[int | None, str]:
+        files = Files(tmp_path / "files")
+        await files.open()
+        try:
+            # What it sends is not what OpenAI would let in, so neither is what it gets back.
+            async with serving(
+                Demo(DemoOptions(pace=0)), kept=Responses(tmp_path / "r.db"), files=files, described=False
+            ) as url:
+                return await attack(url, tmp_path)
+        finally:
+            await files.aclose()
+
+    async def bounded() -> tuple[int | None, str]:
+        async with asyncio.timeout(LIMIT):
+            return await scenario()
+
+    status, told = asyncio.run(bounded())
+    assert status == 0, told
+    tested = re.search(r"Tested: (\d+)", told)
+    assert tested and int(tested[1]) >= 30
+
+
+async def attack(url: str, folder: Path) -> tuple[int | None, str]:
+    """Exit code and report."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--no-color"),
+        *(ALL if FULL else BOUNDED),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=folder,
+    )
+    try:
+        told, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        raise
+    return process.returncode, told.decode("utf-8", "replace")
