@@ -299,7 +299,7 @@ class _Shelf:
             yield
         finally:
             await self.aclose()
-            self._looked = float("-inf")
+            self.models, self._looked = (), float("-inf")
 
     async def aclose(self) -> None:
         """Stop looking."""

@@ -16,10 +16,11 @@ By hand: `python -m tests.servers.ollama --port 11435`.
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from aiohttp import web
@@ -79,6 +80,8 @@ class ScriptedOllama:
         self.version = version
         self.registry = {"tiny:latest": FakeModel("tiny:latest")}
         """What can be pulled."""
+        self.blobs: dict[str, int] = {}
+        """Files by digest, and their sizes."""
         self.loaded: dict[str, int] = {}
         """Models in memory, and the context they were loaded with."""
         self.loads: list[tuple[str, int]] = []
@@ -127,6 +130,11 @@ class ScriptedOllama:
         app.router.add_post("/api/embed", self._streamed(self._embed))
         app.router.add_post("/api/pull", self._streamed(self._pull))
         app.router.add_delete("/api/delete", self._delete)
+        app.router.add_post("/api/copy", self._copy)
+        app.router.add_post("/api/create", self._streamed(self._create))
+        app.router.add_post("/api/push", self._streamed(self._push))
+        app.router.add_head("/api/blobs/{digest}", self._has_blob)
+        app.router.add_post("/api/blobs/{digest}", self._add_blob)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", port).start()
@@ -181,6 +189,50 @@ class ScriptedOllama:
     async def _delete(self, request: web.Request) -> web.Response:
         del self.models[self._model(await self._read(request)).name]
         return web.Response()
+
+    async def _copy(self, request: web.Request) -> web.Response:
+        body = await self._read(request)
+        source = self._model({"model": body["source"]})
+        name = tagged(body["destination"])
+        self.models[name] = replace(source, name=name)
+        return web.Response()
+
+    async def _create(self, request: web.Request) -> web.StreamResponse:
+        body = await self._read(request)
+        for digest in body.get("files", {}).values():
+            if digest not in self.blobs:
+                refuse(400, f"blob {digest} not found")
+        source = self._model({"model": body["from"]}) if "from" in body else FakeModel(body["model"])
+        name = tagged(body["model"])
+        self.models[name] = replace(source, name=name)
+        return await self._tell(request, body, {"status": "writing manifest"}, {"status": "success"})
+
+    async def _push(self, request: web.Request) -> web.StreamResponse:
+        """Scripted as a pull; else nobody is signed in, as is told in the stream."""
+        body = await self._read(request)
+        self._model(body)
+        if self._pulls:
+            return await self._play(request, self._pulls.popleft())
+        reason = {"error": "you must be signed in to push"}
+        return await self._tell(request, body, {"status": "retrieving manifest"}, reason)
+
+    async def _tell(self, request: web.Request, body: Body, *lines: Body) -> web.StreamResponse:
+        return await self._play(request, lines if body.get("stream", True) else lines[-1:])
+
+    async def _has_blob(self, request: web.Request) -> web.Response:
+        return web.Response(status=200 if request.match_info["digest"] in self.blobs else 404)
+
+    async def _add_blob(self, request: web.Request) -> web.Response:
+        """Only how large it is, and what it should be, is kept."""
+        digest, size = hashlib.sha256(), 0
+        async for piece in request.content.iter_any():
+            digest.update(piece)
+            size += len(piece)
+        named = request.match_info["digest"]
+        if named != f"sha256:{digest.hexdigest()}":
+            refuse(400, f'digest mismatch, expected "{named}", got "sha256:{digest.hexdigest()}"')
+        self.blobs[named] = size
+        return web.Response(status=201)
 
     async def _pull(self, request: web.Request) -> web.StreamResponse:
         body = await self._read(request)

@@ -151,7 +151,10 @@ class _Copy(msgspec.Struct):
     destination: str | None = None
 
 
-_Whole = Annotated[int | float, msgspec.Meta(ge=-(2**63), lt=2**63)]
+_Whole = (
+    Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    | Annotated[float, msgspec.Meta(ge=-(2.0**63), lt=2.0**63)]
+)
 """Go cuts what is behind the point."""
 
 

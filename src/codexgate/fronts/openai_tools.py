@@ -3,8 +3,9 @@
 Models behind the gate know functions only. A custom tool becomes a function of one text, a
 namespace a set of functions with longer names, a tool that clients run (`local_shell`, `shell`,
 `apply_patch`, `tool_search`) a function with the shape of its action; what comes back is turned
-into the item that the client expects. Tools that only OpenAI's servers can run are left out, or
-refused where their neglect would change the answer.
+into the item that the client expects. Tools that only OpenAI's servers can run are refused where
+their neglect would change the answer; others that are not known here, such as `web_search`, are left
+out and told: clients like Codex offer every model whatever their own service has.
 
 Source: OpenAI API reference, "Responses", `tools`. Pure; knows neither requests nor streams.
 """
@@ -20,8 +21,6 @@ from ..errors import invalid
 
 Kind = Literal["function", "custom", "tool_search", "local_shell", "shell", "apply_patch"]
 
-_LEFT_OUT = {"web_search", "web_search_preview", "image_generation"}
-"""Hosted tools that a model may do without; clients such as Codex offer them to every model."""
 _REFUSED = {"file_search", "code_interpreter", "mcp", "computer", "computer_use_preview"}
 _NAME = 64
 """Characters that a function's name may have (API reference, `tools[].name`)."""
@@ -119,14 +118,14 @@ class Toolbox:
             at = f"{where}[{index}]"
             if spec.type == "namespace":
                 self.add(spec.tools or [], f"{at}.tools", spec.name or "", spec.description or "")
-            elif spec.type in _LEFT_OUT:
-                self.left_out.add(spec.type)
             elif spec.type in _REFUSED:
                 raise invalid(
                     f"A tool of type '{spec.type}' is run by OpenAI's own servers, not here.", f"{at}.type"
                 )
-            else:
+            elif spec.type in ("function", "custom") or spec.type in _ACTIONS:
                 self._offer(spec, at, namespace, about)
+            else:
+                self.left_out.add(spec.type)
 
     def origin(self, function: str) -> Origin:
         """What `function` stands for; a function that was not offered is one by itself."""
@@ -140,14 +139,12 @@ class Toolbox:
         if spec.type in _ACTIONS:
             kind, description, parameters = _ACTIONS[spec.type]
             name = spec.type
-        elif spec.type in ("function", "custom") and spec.name:
+        elif spec.name:
             kind = "function" if spec.type == "function" else "custom"
             name, description = spec.name, ""
             parameters = (spec.parameters or {}) if kind == "function" else _custom_parameters(spec.format)
-        elif spec.type in ("function", "custom"):
-            raise invalid("A tool needs a name.", f"{at}.name")
         else:
-            raise invalid(f"There is no tool of type '{spec.type}'.", f"{at}.type")
+            raise invalid("A tool needs a name.", f"{at}.name")
         function = self.function(kind, name, namespace)
         if function in self._origins:
             return  # offered twice, by an earlier `tool_search_output` for instance

@@ -163,7 +163,7 @@ async def _embed(request: web.Request, asked: ollama_api_request.Embed) -> Embed
 async def pull(request: web.Request) -> web.StreamResponse:
     """`POST /api/pull`. A failure is the last line, as it is Ollama's: Codex shows it."""
     asked, gate = ollama_api_request.parse_named(request[BODY]), request.app[CORE].gate
-    last: dict[str, object] = {}
+    last: dict[str, object] = {"status": "pulling manifest"}
 
     async def lines() -> AsyncGenerator[bytes]:
         try:

@@ -74,7 +74,7 @@ async def pass_on(
     headers: dict[str, str],
     idle: Idle,
 ) -> web.StreamResponse:
-    """Answer with bytes as they come. What fails before the first is an error status, then `fail`'s last word."""
+    """Answer with bytes as they come. Failing before the first is an error status, later `fail`'s last word."""
     line = Line(request, headers, idle)
     streams = request.app[STREAMS]
     streams.add(line)

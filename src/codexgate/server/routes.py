@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 from aiohttp import web
 
-from . import conversations, files, pages, responses
+from . import conversations, files, ollama, pages, responses
 from .approvals import approvals, decide
 from .chat import chat
 from .completions import completions
@@ -66,7 +66,31 @@ def endpoints() -> list[Endpoint]:
     rows += [
         Endpoint("POST", "/ozwell/v1/responses", respond, Policy("ozwell", body="json", heavy=True)),
     ]
-    return rows
+    return rows + _ollama()
+
+
+def _ollama() -> list[Endpoint]:
+    """Ollama's API; its `HEAD /` is that of our first page."""
+    holds, known = Policy("chat", body="json", heavy=True), Policy("models")
+    embeds = Policy("embedding", body="json", limit=EMBEDDINGS_LIMIT, heavy=True)
+    about = Policy("models", body="json", limit=ollama.LIMIT)
+    return [
+        Endpoint("GET", "/api/version", ollama.version, known),
+        Endpoint("GET", "/api/tags", ollama.tags, known),
+        Endpoint("GET", "/api/ps", ollama.ps, known),
+        Endpoint("POST", "/api/show", ollama.show, about),
+        Endpoint("POST", "/api/chat", ollama.chat, holds),
+        Endpoint("POST", "/api/generate", ollama.generate, holds),
+        Endpoint("POST", "/api/embed", ollama.embed, embeds),
+        Endpoint("POST", "/api/embeddings", ollama.embeddings, embeds),
+        Endpoint("POST", "/api/pull", ollama.pull, about),
+        Endpoint("POST", "/api/push", ollama.make, about),
+        Endpoint("POST", "/api/create", ollama.make, about),
+        Endpoint("POST", "/api/copy", ollama.copy, about),
+        Endpoint("DELETE", "/api/delete", ollama.delete, about),
+        Endpoint("HEAD", "/api/blobs/{digest}", ollama.has_blob, known),
+        Endpoint("POST", "/api/blobs/{digest}", ollama.add_blob, Policy("blob")),
+    ]
 
 
 def _files(base: str, purpose: str = "user_data") -> list[Endpoint]:

@@ -1,0 +1,812 @@
+"""`codexgate connect`: what each client is told, what is written into its file, and what is undone."""
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+import sys
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from codexgate.backends.codex.find import find_binary
+from codexgate.backends.ollama import OllamaOptions
+from codexgate.cli import edits, offer, remote
+from codexgate.cli.connect import clients as completions
+from codexgate.connect import blocks, catalog
+from codexgate.connect.clients import CLIENTS, Format, Places, Snippet, Target, advise, quoted
+from codexgate.errors import GateError
+from codexgate.records import Ability, Model
+from codexgate.settings import ServerOptions, Settings
+
+from .servers.ollama import FakeModel, ScriptedOllama
+from .servers.program import COMMAND, codexgate, environment
+from .servers.responses import Command, ScriptedResponses, Text, Usage
+from .support import run
+
+yaml: Any = pytest.importorskip("yaml")
+
+CHAT: frozenset[Ability] = frozenset({"chat", "tools"})
+QWEN = Model("qwen3:8b", "ollama", abilities=CHAT, context=40_960)
+PLACES = Places(
+    codex=Path("/h/.codex/codexgate.config.toml"),
+    llm=Path("/h/llm/extra-openai-models.yaml"),
+    aider=Path("/h/.aider.conf.yml"),
+    continue_=Path("/h/.continue/config.yaml"),
+    vscode=Path("/h/Code/User/chatLanguageModels.json"),
+)
+OPEN = Target(url="http://127.0.0.1:8140", model=QWEN)
+LOCKED = Target(url="https://gate.example", model=QWEN, needs_key=True)
+LISTED = Path("/d/codex-models.json")
+
+
+# What each client is told
+
+
+def told(client: str, target: Target) -> str:
+    """All snippets, each under what it is for or where it goes."""
+    snippets = advise(client, target, PLACES).snippets
+    return "\n".join(f"[{snippet.file or snippet.about}]\n{snippet.shown}" for snippet in snippets)
+
+
+OPENLY = {
+    "codex": """\
+[Without a file:]
+CODEX_OSS_BASE_URL=http://127.0.0.1:8140/v1 \\
+codex exec --oss --local-provider ollama -m qwen3:8b \\
+  "…"
+[/h/.codex/codexgate.config.toml]
+model = "qwen3:8b"
+model_provider = "codexgate"
+model_providers.codexgate.name = "codexgate"
+model_providers.codexgate.base_url = "http://127.0.0.1:8140/v1"
+model_providers.codexgate.wire_api = "responses"
+[With that file, a profile of its own:]
+codex -p codexgate""",
+    "open-webui": """\
+[In a shell:]
+export OPENAI_API_BASE_URL=http://127.0.0.1:8140/v1
+export OPENAI_API_KEY=none
+export DEFAULT_MODELS=qwen3:8b
+export ENABLE_FORWARD_USER_INFO_HEADERS=true
+open-webui serve""",
+    "llm": """\
+[/h/llm/extra-openai-models.yaml]
+- model_id: "codexgate/qwen3:8b"
+  aliases: [codexgate]
+  model_name: "qwen3:8b"
+  api_base: "http://127.0.0.1:8140/v1"
+  supports_tools: true
+  supports_schema: true
+[Then:]
+llm -m codexgate "…\"""",
+    "aider": """\
+[/h/.aider.conf.yml]
+model: "openai/qwen3:8b"
+openai-api-base: "http://127.0.0.1:8140/v1"
+openai-api-key: none""",
+    "continue": """\
+[/h/.continue/config.yaml]
+models:
+  - name: codexgate
+    provider: openai
+    model: "qwen3:8b"
+    apiBase: "http://127.0.0.1:8140/v1"
+    apiKey: none
+    roles: [chat, edit, apply]
+    capabilities: [tool_use]
+    defaultCompletionOptions:
+      contextLength: 40960""",
+    "vscode": """\
+[/h/Code/User/chatLanguageModels.json]
+[
+  {
+    "name": "codexgate",
+    "vendor": "customendpoint",
+    "apiType": "chat-completions",
+    "apiKey": "none",
+    "models": [
+      {
+        "id": "qwen3:8b",
+        "name": "qwen3:8b (codexgate)",
+        "url": "http://127.0.0.1:8140/v1/chat/completions",
+        "toolCalling": true,
+        "vision": false,
+        "maxInputTokens": 32768,
+        "maxOutputTokens": 8192
+      }
+    ]
+  }
+]""",
+    "openai-python": """\
+[In Python:]
+from openai import OpenAI
+
+client = OpenAI(
+    base_url="http://127.0.0.1:8140/v1",
+    api_key="none",
+)
+answer = client.responses.create(
+    model="qwen3:8b", input="Why?"
+)
+print(answer.output_text)""",
+    "curl": """\
+[In a shell:]
+curl http://127.0.0.1:8140/v1/chat/completions \\
+  -H 'Content-Type: application/json' \\
+  -d '{"model": "qwen3:8b", "messages": [{"role": "user", "content": "Why?"}]}'""",
+}
+WITH_A_KEY = {
+    "codex": """\
+[/h/.codex/codexgate.config.toml]
+model = "qwen3:8b"
+model_provider = "codexgate"
+model_providers.codexgate.name = "codexgate"
+model_providers.codexgate.base_url = "https://gate.example/v1"
+model_providers.codexgate.wire_api = "responses"
+model_providers.codexgate.env_key = "GATE_API_KEY"
+[The key, where Codex runs:]
+export GATE_API_KEY="$(codexgate key show)"
+[With that file, a profile of its own:]
+codex -p codexgate""",
+    "open-webui": """\
+[In a shell:]
+export OPENAI_API_BASE_URL=https://gate.example/v1
+export OPENAI_API_KEY="$(codexgate key show)"
+export DEFAULT_MODELS=qwen3:8b
+export ENABLE_FORWARD_USER_INFO_HEADERS=true
+open-webui serve""",
+    "llm": """\
+[/h/llm/extra-openai-models.yaml]
+- model_id: "codexgate/qwen3:8b"
+  aliases: [codexgate]
+  model_name: "qwen3:8b"
+  api_base: "https://gate.example/v1"
+  api_key_name: codexgate
+  supports_tools: true
+  supports_schema: true
+[The key, once:]
+llm keys set codexgate --value "$(codexgate key show)"
+[Then:]
+llm -m codexgate "…\"""",
+    "aider": """\
+[/h/.aider.conf.yml]
+model: "openai/qwen3:8b"
+openai-api-base: "https://gate.example/v1"
+[The key, where aider runs:]
+export OPENAI_API_KEY="$(codexgate key show)\"""",
+    "continue": """\
+[/h/.continue/config.yaml]
+models:
+  - name: codexgate
+    provider: openai
+    model: "qwen3:8b"
+    apiBase: "https://gate.example/v1"
+    apiKey: ${{ secrets.GATE_API_KEY }}
+    roles: [chat, edit, apply]
+    capabilities: [tool_use]
+    defaultCompletionOptions:
+      contextLength: 40960
+[The key, once:]
+(umask 077; echo GATE_API_KEY="$(codexgate key show)" >> /h/.continue/.env)""",
+    "vscode": OPENLY["vscode"]
+    .replace('    "apiKey": "none",\n', "")
+    .replace("http://127.0.0.1:8140", "https://gate.example"),
+    "openai-python": """\
+[In a shell:]
+export OPENAI_API_KEY="$(codexgate key show)"
+[In Python:]
+from openai import OpenAI
+
+client = OpenAI(
+    base_url="https://gate.example/v1",
+)
+answer = client.responses.create(
+    model="qwen3:8b", input="Why?"
+)
+print(answer.output_text)""",
+    "curl": """\
+[In a shell:]
+curl https://gate.example/v1/chat/completions \\
+  -H "Authorization: Bearer $(codexgate key show)" \\
+  -H 'Content-Type: application/json' \\
+  -d '{"model": "qwen3:8b", "messages": [{"role": "user", "content": "Why?"}]}'""",
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_a_client_is_told(client: str) -> None:
+    assert told(client, OPEN) == OPENLY[client]
+    assert told(client, LOCKED) == WITH_A_KEY[client]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_a_client_is_told_fits_a_terminal(client: str) -> None:
+    for target in (OPEN, LOCKED):
+        assert max(map(len, told(client, target).splitlines())) <= 80
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_key_is_shown_only_when_it_is_given_and_never_goes_into_a_file(client: str) -> None:
+    target = Target(url=LOCKED.url, model=QWEN, needs_key=True, key="cg-'$(x)")
+    advice = advise(client, target, PLACES)
+    texts = [snippet.text for snippet in advice.snippets if not snippet.file]
+    assert any("cg-" in text for text in [*texts, *advice.notes])
+    assert not any("cg-" in snippet.text for snippet in advice.snippets if snippet.file)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell")
+def test_names_and_keys_are_single_words_to_a_shell(tmp_path: Path) -> None:
+    model = Model("it's $(touch oops) `x`", "")
+    target = Target(url="http://h", model=model, needs_key=True, key="""k'"$(touch oops)""")
+    (tmp_path / "curl").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "curl").chmod(0o755)
+    (shown,) = advise("curl", target, PLACES).snippets
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = subprocess.run(["sh", "-c", shown.text], env=environ, cwd=tmp_path, capture_output=True, text=True)
+    words = ran.stdout.splitlines()
+    assert words[words.index("-H") + 1] == f"Authorization: Bearer {target.key}"
+    assert json.loads(words[words.index("-d") + 1])["model"] == model.id
+    assert not (tmp_path / "oops").exists()
+
+
+STRANGE = 'a"b\\c\nd\x7f\x85\u2028é𝄞: #x'
+
+
+def test_any_name_is_a_string_of_toml_yaml_and_json() -> None:
+    written = quoted(STRANGE)
+    assert tomllib.loads(f"x = {written}")["x"] == STRANGE
+    assert yaml.safe_load(f"x: {written}")["x"] == STRANGE
+    assert json.loads(written) == STRANGE
+
+
+@pytest.mark.parametrize("client", sorted(CLIENTS.keys() - {"curl", "openai-python"}))
+def test_most_clients_have_no_unix_sockets(client: str) -> None:
+    with pytest.raises(GateError, match="Unix socket.*--url"):
+        advise(client, Target(url="unix:/run/gate.sock", model=QWEN), PLACES)
+
+
+def test_curl_and_python_reach_a_unix_socket() -> None:
+    target = Target(url="unix:/run/my gate.sock", model=QWEN)
+    assert "curl --unix-socket '/run/my gate.sock' http://localhost/v1/" in told("curl", target)
+    assert 'HTTPTransport(uds="/run/my gate.sock")' in told("openai-python", target)
+    compile(advise("openai-python", target, PLACES).snippets[-1].text, "snippet", "exec")
+
+
+def test_codex_is_told_where_its_list_of_models_is() -> None:
+    text = told("codex", Target(url=OPEN.url, model=QWEN, catalog=LISTED))
+    assert f"""-c model_catalog_json='"{LISTED}"' \\""" in text
+    assert f'model_catalog_json = "{LISTED}"\n' in text
+
+
+# Our part of a file
+
+OURS: dict[Format, str] = {
+    "toml": 'model = "m"\nmodel_providers.codexgate.name = "codexgate"',
+    "yaml list": '- model_id: "codexgate/m"\n  model_name: "m"',
+    "yaml map": 'model: "openai/m"\nopenai-api-key: none',
+    "yaml models": '- name: codexgate\n  model: "m"',
+}
+THEIRS: dict[str, tuple[Format, str]] = {
+    "nothing": ("toml", ""),
+    "a profile": ("toml", '# mine\napproval_policy = "never"\n\n[tui]\nx = 1 # two\n'),
+    "another provider": ("toml", '[model_providers.other]\nname = "o"\n'),
+    "a byte order mark": ("toml", "\ufeffx = 1\n"),
+    "no models": ("yaml list", ""),
+    "comments alone": ("yaml list", "# my models\n"),
+    "other models": ("yaml list", "---\n- model_id: x\n  model_name: y # why\n"),
+    "an indented list": ("yaml list", "  - model_id: x\n    model_name: y\n"),
+    "no end of the last line": ("yaml list", "- model_id: x\n  model_name: y"),
+    "no settings": ("yaml map", ""),
+    "other settings": ("yaml map", "# mine\ndark-mode: true\nread:\n- A.md\n- B.md\nlint-cmd: |\n  a\n  b\n"),
+    "no Continue": ("yaml models", ""),
+    "Continue's list": ("yaml models", "name: n\nversion: 1.0.0\nschema: v1\nmodels:\n  - name: x\n    model: y\n"),
+    "Continue's flat list": ("yaml models", "name: n\nmodels: # mine\n# first\n- name: x\n  model: y\nrules:\n- z\n"),
+    "Continue's empty list": ("yaml models", "name: n\nmodels:\nrules:\n  - z\n"),
+    "Continue without models": ("yaml models", "name: n\nrules:\n  - z\n"),
+    "Continue, cut short": ("yaml models", "name: n\nmodels:"),
+}  # fmt: skip
+
+
+def parsed(format: Format, text: str) -> Any:
+    text = text.removeprefix("\ufeff")
+    return tomllib.loads(text) if format == "toml" else yaml.safe_load(text)
+
+
+def combined(format: Format, theirs: Any, ours: Any) -> Any:
+    """What a reader of the file must find."""
+    if format == "yaml list":
+        return (theirs or []) + ours
+    if format == "yaml models":
+        head = {"name": "codexgate", "version": "1.0.0", "schema": "v1"}
+        return {**(theirs or head), "models": ours + ((theirs or {}).get("models") or [])}
+    merged = {**(theirs or {}), **ours}
+    if theirs and "model_providers" in theirs:
+        merged["model_providers"] = {**theirs["model_providers"], **ours["model_providers"]}
+    return merged
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("case", THEIRS)
+def test_both_parts_are_read_and_theirs_stays_as_it_is(case: str, end: str) -> None:
+    format, theirs = THEIRS[case]
+    theirs = theirs.replace("\n", end)
+    merged = blocks.put(theirs, OURS[format], format)
+    expected = combined(format, parsed(format, theirs), parsed(format, OURS[format]))
+    assert parsed(format, merged) == expected
+    left = blocks.take_out(merged)
+    assert left in (theirs, theirs + end)
+    assert merged.count("\n") == merged.count(end) or end not in theirs
+    assert blocks.put(merged, OURS[format], format) == merged
+    other = OURS[format].replace('m"', 'other"')
+    changed = blocks.put(merged, other, format)
+    assert changed == blocks.put(theirs, other, format)
+    assert parsed(format, changed) != parsed(format, merged)
+
+
+REFUSED: dict[str, tuple[Format, str, str]] = {
+    "no TOML": ("toml", "model = \n", "It is not TOML"),
+    "the same key": ("toml", 'model = "mine"\n', "`model` is set there already"),
+    "the same key, deep": ("toml", '[model_providers.codexgate]\nname = "x"\n', "`model_providers.codexgate.name` is"),
+    "a table that cannot grow": ("toml", "[model_providers]\n", "not TOML"),
+    "an inline table": ("toml", 'model_providers = {x = {name = "y"}}\n', "not TOML"),
+    "a list in flow style": ("yaml list", "[{model_id: x}]\n", "Line 1"),
+    "a map for a list": ("yaml list", "model_id: x\n", "Line 1"),
+    "a list that ends early": ("yaml list", "- a: 1\n- b: [1,\n", "Line 2"),
+    "an open quote": ("yaml list", '- a: "1\n', "Line 1"),
+    "tabs": ("yaml list", "- a: 1\n\tb: 2\n", "Line 2"),
+    "two documents": ("yaml list", "- a: 1\n---\n- b: 2\n", "Line 2"),
+    "a line that ends where few end one": ("yaml map", "a: 1\rmodel: 2\n", "Line 1"),
+    "the same model": ("yaml list", "# x\n- model_name: z\n  model_id: codexgate/m\n", "line 3"),
+    "a list for a map": ("yaml map", "- a\n", "Line 1"),
+    "flow style": ("yaml map", "{a: 1}\n", "Line 1"),
+    "a merged map": ("yaml map", "<<: *x\n", "Line 1"),
+    "the same setting": ("yaml map", "a: 1\nmodel: gpt\n", "`model` is set there already in line 2"),
+    "the same setting, quoted": ("yaml map", "'model' : gpt\n", "`model` is set there already in line 1"),
+    "a key twice": ("yaml map", "a: 1\na: 2\n", "Line 2"),
+    "models in flow style": ("yaml models", "models: []\n", "Line 1"),
+    "models of another kind": ("yaml models", "models:\n  x: 1\n", "Line 1"),
+    "our model, unmarked": ("yaml models", "models:\n  - name: codexgate\n", "line 2"),
+    "half a block": ("yaml map", f"{blocks.BEGIN}\na: 1\n", "marks"),
+    "blocks in a knot": ("yaml map", f"{blocks.END}\n{blocks.BEGIN}\n", "marks"),
+    "two blocks": ("yaml map", f"{blocks.BEGIN}\n{blocks.END}\n" * 2, "marks"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_merged_with_certainty_is_refused(case: str) -> None:
+    format, theirs, reason = REFUSED[case]
+    with pytest.raises(GateError, match=reason) as caught:
+        blocks.put(theirs, OURS[format], format)
+    assert caught.value.fault.code == "unsafe_merge"
+
+
+# Files
+
+
+def snippet(file: Path) -> Snippet:
+    return Snippet("", OURS["yaml map"], file, "yaml map")
+
+
+@pytest.mark.parametrize("data", [b"a: 1\n", b"a: 1\r\nb: 2\r\n", b"# c\na: 1", b""], ids=repr)
+def test_what_is_written_can_be_undone_to_the_byte(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / ".aider.conf.yml"
+    file.write_bytes(data)
+    file.chmod(0o640)
+    assert edits.write(snippet(file)).done == "written"
+    once = file.read_bytes()
+    assert yaml.safe_load(once)["model"] == "openai/m"
+    assert edits.write(snippet(file)).done == "unchanged"
+    assert file.read_bytes() == once
+    backup = tmp_path / ".aider.conf.yml.codexgate-backup"
+    assert backup.read_bytes() == data
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (file, backup)] == [0o640, 0o640]
+    assert edits.undo(file) == edits.Edit(file, "restored")
+    assert [*tmp_path.iterdir()] == [file]
+    assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (data, 0o640)
+
+
+def test_a_file_that_was_not_there_is_made_for_its_owner_alone_and_removed(tmp_path: Path) -> None:
+    file = tmp_path / "new/folder/config.yml"
+    assert edits.write(snippet(file)) == edits.Edit(file, "written")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert edits.undo(file) == edits.Edit(file, "removed")
+    assert not [*file.parent.iterdir()]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    target = tmp_path / "dotfiles/aider"
+    target.parent.mkdir()
+    target.write_text("a: 1\n")
+    link = tmp_path / ".aider.conf.yml"
+    link.symlink_to(Path("dotfiles/aider"))
+    edits.write(snippet(link))
+    assert link.is_symlink()
+    assert "openai/m" in target.read_text()
+    assert edits.undo(link).done == "restored"
+    assert link.is_symlink()
+    assert target.read_text() == "a: 1\n"
+    assert [*target.parent.iterdir()] == [target]
+
+
+def test_what_others_changed_since_stays(tmp_path: Path) -> None:
+    file = tmp_path / "conf.yml"
+    file.write_text("a: 1\n")
+    edits.write(snippet(file))
+    file.write_text(file.read_text() + "b: 2\n")
+    backup = tmp_path / "conf.yml.codexgate-backup"
+    assert edits.undo(file) == edits.Edit(file, "taken out", backup)
+    assert file.read_text() == "a: 1\nb: 2\n"
+    assert backup.read_text() == "a: 1\n"
+
+
+def test_our_own_part_may_have_been_changed(tmp_path: Path) -> None:
+    file = tmp_path / "conf.yml"
+    file.write_text("a: 1\n")
+    edits.write(snippet(file))
+    file.write_text(file.read_text().replace("openai/m", "openai/other"))
+    assert edits.undo(file).done == "restored"
+    assert file.read_text() == "a: 1\n"
+
+
+def test_the_backup_is_of_the_file_without_our_part(tmp_path: Path) -> None:
+    file = tmp_path / "conf.yml"
+    file.write_text("a: 1\n")
+    edits.write(snippet(file))
+    edits.write(Snippet("", "model: other", file, "yaml map"))
+    assert (tmp_path / "conf.yml.codexgate-backup").read_text() == "a: 1\n"
+    assert edits.undo(file).done == "restored"
+
+
+def test_there_must_be_something_to_undo(tmp_path: Path) -> None:
+    file = tmp_path / "conf.yml"
+    with pytest.raises(GateError, match="nothing of ours"):
+        edits.undo(file)
+    file.write_text("a: 1\n")
+    with pytest.raises(GateError, match="nothing of ours"):
+        edits.undo(file)
+    assert file.read_text() == "a: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "mode", "reason"),
+    [
+        (b"a: 1\n", 0o444, "read-only"),
+        (b"model: mine\n", 0o600, "`model` is set there already in line 1"),
+        (b"a: [\n", 0o600, "Line 1 cannot be understood"),
+        (b"a: \xff\n", 0o600, "not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_merged_is_left_as_it_is(
+    tmp_path: Path, data: bytes, mode: int, reason: str
+) -> None:
+    file = tmp_path / "conf.yml"
+    file.write_bytes(data)
+    file.chmod(mode)
+    with pytest.raises(GateError, match=reason) as caught:
+        edits.write(snippet(file))
+    assert str(file) in caught.value.fault.message
+    assert [*tmp_path.iterdir()] == [file]
+    assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (data, mode)
+
+
+def test_a_folder_or_a_pipe_is_no_configuration_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(GateError, match="no configuration file"):
+        edits.write(snippet(tmp_path / "pipe"))
+    with pytest.raises(GateError):
+        edits.write(snippet(tmp_path))
+    assert edits.write(snippet(tmp_path / "new")).done == "written"
+
+
+# Which gate, which model
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("http://h:1", "http://h:1"),
+        ("http://h:1/v1/", "http://h:1"),
+        ("https://h/gate/v1", "https://h/gate"),
+        ("http://[::1]:80/", "http://[::1]:80"),
+        ("unix:/run/gate.sock", "unix:/run/gate.sock"),
+    ],
+)
+def test_the_url_is_taken_as_people_write_it(url: str, meant: str) -> None:
+    assert remote.root(url) == meant
+
+
+@pytest.mark.parametrize(
+    "url", ["", "h:1", "ftp://h", "unix:", "http://u:secret@h", 'http://h/"', "http://h/\n"]
+)
+def test_no_other_url_is_taken_and_none_is_repeated(url: str) -> None:
+    with pytest.raises(GateError) as caught:
+        remote.root(url)
+    assert "secret" not in caught.value.fault.text
+
+
+def test_the_url_of_the_settings_is_one_that_can_be_reached() -> None:
+    assert remote.listens_at(ServerOptions(host="0.0.0.0", port=81)) == "http://127.0.0.1:81"
+    assert remote.listens_at(ServerOptions(host="::", port=81)) == "http://[::1]:81"
+    assert remote.listens_at(ServerOptions(host="gate", port=81)) == "http://gate:81"
+    with pytest.raises(GateError, match="--url"):
+        remote.listens_at(ServerOptions(port=0))
+
+
+def test_a_window_is_what_the_model_gets() -> None:
+    models = {
+        "q": QWEN,
+        "big": Model("big", "ollama", abilities=CHAT, context=262_144),
+        "upstream": Model("upstream", "other", abilities=CHAT, context=262_144),
+        "gpt": Model("gpt", "codex", abilities=CHAT, context=272_000),
+        "embed": Model("embed", "ollama", abilities=frozenset({"embedding"}), context=512),
+        "unknown": Model("unknown", "other", abilities=CHAT),
+    }
+    limited = Settings(ollama=OllamaOptions(max_num_ctx=65_536))
+    assert offer.windows(models, limited) == {"q": 40_960, "big": 65_536, "upstream": 262_144}
+    fixed = Settings(ollama=OllamaOptions(num_ctx=8192))
+    assert offer.windows(models, fixed) == {"q": 8192, "big": 8192, "upstream": 262_144}
+    free = Settings(ollama=OllamaOptions(max_num_ctx=0))
+    assert offer.windows(models, free)["big"] == 262_144
+
+
+@asynccontextmanager
+async def small_gate(*ids: str, show: bool = True) -> AsyncIterator[tuple[str, list[str]]]:
+    """A server with the routes that are asked; and the keys that came."""
+    keys: list[str] = []
+
+    async def models(request: web.Request) -> web.Response:
+        keys.append(request.headers.get("Authorization", ""))
+        return web.json_response({"object": "list", "data": [{"id": id, "owned_by": "x"} for id in ids]})
+
+    async def shown(request: web.Request) -> web.Response:
+        model = (await request.json())["model"]
+        abilities = ["embedding"] if "embed" in model else ["completion", "tools"]
+        return web.json_response({"capabilities": abilities, "model_info": {"qwen3.context_length": 40960}})
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    if show:
+        app.router.add_post("/api/show", shown)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", keys
+    finally:
+        await runner.cleanup()
+
+
+async def program(home: Path, *arguments: str, more: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `codexgate connect …`."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "connect",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        env=environment(home, {"CODEXGATE_SERVER_PORT": "9", **(more or {})}),
+        cwd=home,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+def test_a_gate_that_runs_is_asked_for_its_models(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with small_gate("embed:1b", "qwen3:8b", "demo") as (url, keys):
+            port = url.rpartition(":")[2]
+            code, out, _ = await program(tmp_path, "llm", "--json", more={"CODEXGATE_SERVER_PORT": port})
+            assert (code, json.loads(out)["model"], json.loads(out)["url"]) == (0, "qwen3:8b", url)
+            more = {"CODEXGATE_SERVER_API_KEY": "cg-secret"}
+            code, out, err = await program(tmp_path, "llm", "--url", f"{url}/v1", "-m", "qwen", more=more)
+            assert (code, err) == (
+                0,
+                "codexgate: The gate has no model 'qwen' now. Did you mean qwen3:8b?\n",
+            )
+            assert 'model_name: "qwen"' in out
+            assert "cg-secret" not in out
+            assert keys[-1] == "Bearer cg-secret"
+            code, out, _ = await program(tmp_path, "curl", "--show-key", "--url", url, more=more)
+            assert "Bearer cg-secret" in out
+        async with small_gate("text", show=False) as (url, _):
+            code, out, _ = await program(tmp_path, "curl", "--url", url)
+            assert (code, '"model": "text"' in out) == (0, True)
+
+    run(scenario())
+
+
+def test_without_a_gate_the_models_are_looked_up_here(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        for client in CLIENTS:
+            code, out, err = await program(tmp_path, client)
+            assert (code, err) == (0, "")
+            assert "demo" in out
+            assert "\x1b" not in out
+            assert max(map(len, out.replace(str(tmp_path), "~").splitlines())) <= 80
+
+    run(scenario())
+
+
+def test_how_it_fails(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        for arguments, code, message in (
+            (["codx"], 2, "There is no client 'codx'. Did you mean codex?"),
+            (["openwebui"], 2, "Did you mean open-webui?"),
+            (["zzz"], 2, "There are codex, open-webui,"),
+            (["llm", "--write", "--undo"], 2, "opposites"),
+            (["llm", "--url", "http://127.0.0.1:9"], 6, "refused the connection"),
+            (["llm", "--url", "gate"], 2, "must look like"),
+            (["aider", "--undo"], 5, "nothing of ours"),
+            (["curl", "--undo"], 5, "Nothing is ever written for curl."),
+            (["vscode", "--write"], 1, "Nothing was written. VS Code writes"),
+        ):
+            found, _, err = await program(tmp_path, *arguments)
+            assert (found, message in err) == (code, True), err
+        more = {"CODEXGATE_BACKENDS": "ollama", "CODEXGATE_OLLAMA_URL": "http://127.0.0.1:9"}
+        assert (await program(tmp_path, "llm", more=more))[0] == 6
+        code, out, _ = await program(tmp_path, "llm", "-m", "qwen3:8b", more=more)
+        assert (code, '"qwen3:8b"' in out) == (0, True)
+
+    run(scenario())
+
+
+def test_names_of_clients_are_completed() -> None:
+    assert completions("co") == ["codex", "continue"]
+
+
+# Written by the program
+
+
+@pytest.mark.parametrize(
+    ("client", "file"),
+    [
+        ("llm", "config/io.datasette.llm/extra-openai-models.yaml"),
+        ("aider", ".aider.conf.yml"),
+        ("continue", ".continue/config.yaml"),
+        ("codex", ".codex/codexgate.config.toml"),
+    ],
+)
+def test_the_program_writes_and_undoes(tmp_path: Path, client: str, file: str) -> None:
+    path = tmp_path / file
+    more = {"CODEXGATE_SERVER_PORT": "9"}
+    written = codexgate(tmp_path, "connect", client, "--write", more=more)
+    assert written.returncode == 0, written.stderr
+    assert written.stdout.decode().startswith(f"Written: {path}\n")
+    assert "127.0.0.1:9/v1" in path.read_text()
+    assert codexgate(tmp_path, "connect", client, "--write", more=more).stdout.startswith(b"Unchanged: ")
+    undone = codexgate(tmp_path, "connect", client, "--undo", "--json", more=more)
+    assert json.loads(undone.stdout)["files"] == [{"file": str(path), "done": "removed", "backup": None}]
+    assert not path.exists()
+    assert not (tmp_path / "kept/codex-models.json").exists()
+
+
+def test_an_old_configuration_of_continue_is_not_put_out_of_use(tmp_path: Path) -> None:
+    (tmp_path / ".continue").mkdir()
+    (tmp_path / ".continue/config.json").write_text("{}")
+    refused = codexgate(tmp_path, "connect", "continue", "--write", more={"CODEXGATE_SERVER_PORT": "9"})
+    assert (refused.returncode, b"out of use" in refused.stderr) == (2, True)
+    assert not (tmp_path / ".continue/config.yaml").exists()
+
+
+def test_llm_lists_and_asks_what_was_written(tmp_path: Path) -> None:
+    more = {"CODEXGATE_SERVER_PORT": "9", "LLM_USER_PATH": str(tmp_path / "llm")}
+    (tmp_path / "llm").mkdir()
+    extra = tmp_path / "llm/extra-openai-models.yaml"
+    extra.write_text("# mine\n- model_id: mine\n  model_name: mine\n")
+    assert codexgate(tmp_path, "connect", "llm", "--write", more=more).returncode == 0
+    command = [sys.executable, "-m", "llm", "models", "list"]
+    environ = {**os.environ, "LLM_USER_PATH": str(tmp_path / "llm"), "LLM_LOAD_PLUGINS": ""}
+    listed = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=20)
+    assert "OpenAI Chat: mine\n" in listed.stdout
+    assert "OpenAI Chat: codexgate/demo (aliases: codexgate)\n" in listed.stdout
+
+
+# Codex itself
+
+
+CODEX = find_binary("")
+needs_codex = pytest.mark.skipif(CODEX is None, reason="Codex is not installed")
+
+
+async def codex(home: Path, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of the real Codex."""
+    pipe = asyncio.subprocess.PIPE
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home / ".codex")}
+    process = await asyncio.create_subprocess_exec(
+        str(CODEX), *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environ, cwd=home
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@asynccontextmanager
+async def written_for_codex(home: Path, context: int) -> AsyncIterator[ScriptedResponses]:
+    """A Codex that was connected to a gate with one local model of that window, as the provider plays it."""
+    model = FakeModel("tiny:latest", capabilities=("completion", "tools"), context=context)
+    async with ScriptedOllama([model]) as ollama, ScriptedResponses() as provider:
+        (home / ".codex").mkdir()
+        (home / ".codex/config.toml").write_text('model = "gpt-5.5"\n')
+        more = {
+            "CODEXGATE_BACKENDS": "ollama",
+            "CODEXGATE_OLLAMA_URL": ollama.url,
+            "CODEXGATE_SERVER_PORT": provider.url.removesuffix("/v1").rpartition(":")[2],
+        }
+        code, _, err = await program(home, "codex", "--write", more=more)
+        assert (code, err) == (0, "")
+        yield provider
+
+
+@needs_codex
+def test_codex_takes_the_profile_and_the_list_of_models(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with written_for_codex(tmp_path, 32_768) as provider:
+            code, out, err = await codex(tmp_path, "exec", "-p", "codexgate", "--skip-git-repo-check", "hi")
+            assert code == 0, err
+            assert out == "Hello from the model.\n"
+            assert "model: tiny:latest\nprovider: codexgate\n" in err
+            assert "Model metadata" not in err
+            (request,) = provider.requests
+            assert request["model"] == "tiny:latest"
+            assert catalog.INSTRUCTIONS in json.dumps(request["input"], ensure_ascii=False).replace(
+                "\\n", "\n"
+            ).replace('\\"', '"')
+            assert "apply_patch" in [tool.get("name") for tool in request["tools"]]
+            listed = f'model_catalog_json="{tmp_path / "kept/codex-models.json"}"'
+            code, out, err = await codex(tmp_path, "debug", "models", "-c", listed)
+            (model,) = json.loads(out)["models"]
+            assert (model["slug"], model["context_window"]) == ("tiny:latest", 32_768)
+
+    run(scenario())
+
+
+@needs_codex
+@pytest.mark.parametrize(("context", "compacts"), [(8192, True), (65_536, False)])
+def test_codex_compacts_before_the_window_overflows(tmp_path: Path, context: int, compacts: bool) -> None:
+    async def scenario() -> None:
+        async with written_for_codex(tmp_path, context) as provider:
+            provider.default = [[Usage(input=6500, output=50), Command("echo hi")], [Text("The end.")]]
+            code, out, err = await codex(tmp_path, "exec", "-p", "codexgate", "--skip-git-repo-check", "hi")
+            assert (code, out) == (0, "The end.\n")
+            assert ("context compacted" in err) is compacts
+            assert len(provider.requests) == (3 if compacts else 2)
+
+    run(scenario())
+
+
+@needs_codex
+def test_codex_takes_every_kind_of_model(tmp_path: Path) -> None:
+    able: frozenset[Ability] = frozenset({"chat", "tools", "vision", "thinking"})
+    models = {
+        "able": Model("able", "ollama", abilities=able, context=1_048_576, details={"parameters": "8B"}),
+        "lib/small:1b": Model("small", "x", abilities=frozenset({"chat"}), context=512),
+        STRANGE: Model(STRANGE, "x", abilities=CHAT, context=8192),
+    }
+    windows = {name: model.context for name, model in models.items()}
+    (tmp_path / "models.json").write_bytes(catalog.render(windows, models))
+
+    async def scenario() -> None:
+        listed = f'model_catalog_json="{tmp_path / "models.json"}"'
+        (tmp_path / ".codex").mkdir()
+        code, out, err = await codex(tmp_path, "debug", "models", "-c", listed)
+        assert code == 0, err
+        found = {model["slug"]: model for model in json.loads(out)["models"]}
+        assert {slug: model["context_window"] for slug, model in found.items()} == windows
+        assert found["able"]["input_modalities"] == ["text", "image"]
+        assert [level["effort"] for level in found["able"]["supported_reasoning_levels"]] == [
+            *catalog.EFFORTS
+        ]
+        assert found["lib/small:1b"]["supported_reasoning_levels"] == []
+
+    run(scenario())
