@@ -35,6 +35,7 @@ soak: $(VENV)/.ready-dev ## lose a thousand children and kill two hundred gates 
 
 test-versions: $(VENV)/.ready-dev ## run turns on other versions of Codex; needs npm
 	$(BIN)/python -m tests.versions_codex $(ARGS)
+	$(BIN)/python -m tests.versions_oss
 
 test-clients: $(VENV)/.ready-dev ## run clients from npm against a gate; needs node and npm
 	$(BIN)/python -m tests.clients

@@ -54,6 +54,11 @@ def install(version: str, cache: Path) -> Path:
     return program
 
 
+def latest() -> str:
+    """The newest version there is."""
+    return str(json.loads(npm("view", PACKAGE, "version", "--json")))
+
+
 class Bench:
     """One version's backend, and the model server behind it."""
 
@@ -187,10 +192,7 @@ def main() -> int:
     parser.add_argument("versions", nargs="*", default=["0.98.0", "0.118.0", "latest"])
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "codexgate-versions")
     options = parser.parse_args()
-    versions = [
-        json.loads(npm("view", PACKAGE, "version", "--json")) if version == "latest" else version
-        for version in options.versions
-    ]
+    versions = [latest() if version == "latest" else version for version in options.versions]
     failed = False
     for version in versions:
         program = install(version, options.cache)
