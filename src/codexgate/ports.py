@@ -15,15 +15,19 @@ from .events import Event
 from .records import (
     ConversationRecord,
     Embeddings,
+    Entry,
     FileRecord,
+    Filter,
     Health,
     Item,
+    Kept,
     Memory,
     Model,
     PendingApproval,
     Progress,
     ResponseRecord,
     ThreadRecord,
+    Vectored,
 )
 
 Batches = AsyncGenerator[list[Event]]
@@ -165,6 +169,76 @@ class Stage(Protocol):
         Raises GateError, while iterated, for a refusal. Closing its generator closes `run`'s;
         what `run` gives is iterated to its end.
         """
+        ...
+
+
+class MemoryStore(Protocol):
+    """Memories with their vectors. One namespace holds the vectors of one model and dimension.
+
+    Everything but `aclose` raises GateError of kind `unavailable`, code `memory_store_unavailable`, when
+    the store cannot be used, and of kind `conflict`, code `dimension_mismatch`, for vectors of another
+    model or dimension than its namespace has, with both numbers.
+    """
+
+    async def add(self, entries: Sequence[Vectored]) -> tuple[Kept, ...]:
+        """Keep them in one transaction, durable when this returns; for each what became of it.
+
+        One whose id is there, or whose digest is in its namespace, is not kept again.
+        """
+        ...
+
+    async def known(self, namespace: str, digests: Sequence[str]) -> dict[str, Entry]:
+        """The entries of a namespace with these digests, by digest."""
+        ...
+
+    async def near(
+        self, vector: Sequence[float], model: str, wanted: Filter, limit: int
+    ) -> tuple[tuple[Entry, float], ...]:
+        """The entries nearest in meaning among those that `model` embedded, with their cosine distance."""
+        ...
+
+    async def worded(self, query: str, wanted: Filter, limit: int) -> tuple[Entry, ...]:
+        """The entries that hold words of `query`, the best first."""
+        ...
+
+    async def load(self, ids: Sequence[str]) -> tuple[Entry, ...]:
+        """The entries with these ids that there are."""
+        ...
+
+    def all(self, wanted: Filter, *, vectors: bool = False) -> AsyncGenerator[list[Vectored]]:
+        """All entries that are meant, oldest first, in batches; without `vectors` theirs are empty."""
+        ...
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Forget these; how many there were."""
+        ...
+
+    async def clear(self, namespace: str) -> int:
+        """Forget a namespace; how many entries it had."""
+        ...
+
+    async def namespaces(self) -> tuple[tuple[str, int, str, int], ...]:
+        """Name, number of entries, model and dimension of each."""
+        ...
+
+    async def touch(self, ids: Sequence[str]) -> None:
+        """They were found now."""
+        ...
+
+    async def stage(self, model: str, vectors: Sequence[tuple[str, Sequence[float]]]) -> None:
+        """Put new vectors (id, vector) by `model` beside the old ones, which serve until `switch`."""
+        ...
+
+    async def staged(self, namespace: str, model: str) -> frozenset[str]:
+        """The ids whose new vectors by `model` are there."""
+        ...
+
+    async def switch(self, namespace: str, model: str) -> int:
+        """Make the new vectors of a namespace the ones that serve, at once; how many."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of everything; may be called twice."""
         ...
 
 

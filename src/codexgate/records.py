@@ -1,6 +1,6 @@
 """Facts that outlive one answer: models, and how a backend fares. Values only."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -157,3 +157,82 @@ class FileRecord(msgspec.Struct, frozen=True):
     """Unix seconds."""
     expires: int = 0
     """Unix seconds; 0 for never."""
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A memory that is to be kept."""
+
+    content: str
+    namespace: str = "default"
+    summary: str = ""
+    """Empty: the beginning of the content."""
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
+    source: str = ""
+    """Who or what it comes from: `cli`, `mcp`, the path of a file."""
+    key: str = ""
+    """What an import knows it by: the same key in a namespace is the same entry, however often it comes."""
+    created: float = 0.0
+    """Unix seconds; 0: now."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A memory that is kept."""
+
+    id: str
+    namespace: str
+    content: str
+    summary: str
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
+    source: str = ""
+    created: float = 0.0
+    accessed: float = 0.0
+    """Unix seconds when it was last found; 0: never."""
+    model: str = ""
+    """What embedded it, as `PROVIDER/MODEL`."""
+    dimension: int = 0
+    digest: str = ""
+    """Of its normalised content: two of one digest in a namespace are duplicates."""
+
+
+class Vectored(msgspec.Struct, frozen=True):
+    """An entry with its vector."""
+
+    entry: Entry
+    vector: tuple[float, ...]
+    """Of unit length."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What became of a draft."""
+
+    entry: Entry
+    deduped: bool = False
+    """It was there already, and `entry` is the one that was."""
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which entries are meant."""
+
+    namespaces: tuple[str, ...] = ()
+    """Empty: all."""
+    tags: tuple[str, ...] = ()
+    """All of them."""
+    metadata: dict[str, Any] = {}
+    """All of these keys with these values."""
+    since: float = 0.0
+    """Created at or after this; Unix seconds."""
+    until: float = 0.0
+    """Created before this; 0: no limit."""
+
+
+class Match(msgspec.Struct, frozen=True):
+    """An entry that a query found."""
+
+    entry: Entry
+    distance: float | None
+    """Cosine distance of the vectors, 0 to 2; `None` when only words matched."""
+    why: tuple[Literal["meaning", "words"], ...]
+    score: float
+    """More is better; of one query's matches only."""
