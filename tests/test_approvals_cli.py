@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from codexgate.chat import ChatRequest, Text
-from codexgate.cli import approvals, serve
+from codexgate.cli import remote, serve
 from codexgate.cli.consent import QUESTION, Consent
 from codexgate.cli.render import Status
 from codexgate.cli.terminal import Paint
@@ -483,12 +483,12 @@ def test_the_list_is_escaped(tmp_path: Path) -> None:
     ],
 )
 def test_where_the_gate_is_reached(host: str, reached: str) -> None:
-    assert approvals.base_url(ServerOptions(host=host, port=81)) == f"http://{reached}:81"
+    assert remote.listens_at(ServerOptions(host=host, port=81)) == f"http://{reached}:81"
 
 
 def test_a_port_that_nobody_knows() -> None:
     with pytest.raises(GateError, match="--url"):
-        approvals.base_url(ServerOptions(port=0))
+        remote.listens_at(ServerOptions(port=0))
 
 
 # `codexgate serve`

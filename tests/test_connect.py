@@ -1,9 +1,8 @@
-"""`codexgate connect`: what each client is told, what is written into its file, and what is undone."""
+"""`codexgate connect`: what each client is told, by which gate and model, and what the program does."""
 
 import asyncio
 import json
 import os
-import stat
 import subprocess
 import sys
 import tomllib
@@ -15,19 +14,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from codexgate.backends.codex.find import find_binary
+from codexgate.backends.demo import Demo, DemoOptions
 from codexgate.backends.ollama import OllamaOptions
-from codexgate.cli import edits, offer, remote
+from codexgate.cli import offer, remote
 from codexgate.cli.connect import clients as completions
-from codexgate.connect import blocks, catalog
-from codexgate.connect.clients import CLIENTS, Format, Places, Snippet, Target, advise, quoted
+from codexgate.connect.clients import CLIENTS, Places, Target, advise, quoted
 from codexgate.errors import GateError
 from codexgate.records import Ability, Model
 from codexgate.settings import ServerOptions, Settings
 
-from .servers.ollama import FakeModel, ScriptedOllama
-from .servers.program import COMMAND, codexgate, environment
-from .servers.responses import Command, ScriptedResponses, Text, Usage
+from .servers.gateway import serving
+from .servers.program import codexgate
 from .support import run
 
 yaml: Any = pytest.importorskip("yaml")
@@ -268,7 +265,7 @@ def test_any_name_is_a_string_of_toml_yaml_and_json() -> None:
 
 @pytest.mark.parametrize("client", sorted(CLIENTS.keys() - {"curl", "openai-python"}))
 def test_most_clients_have_no_unix_sockets(client: str) -> None:
-    with pytest.raises(GateError, match="Unix socket.*--url"):
+    with pytest.raises(GateError, match=r"Unix socket.*--url"):
         advise(client, Target(url="unix:/run/gate.sock", model=QWEN), PLACES)
 
 
@@ -283,227 +280,6 @@ def test_codex_is_told_where_its_list_of_models_is() -> None:
     text = told("codex", Target(url=OPEN.url, model=QWEN, catalog=LISTED))
     assert f"""-c model_catalog_json='"{LISTED}"' \\""" in text
     assert f'model_catalog_json = "{LISTED}"\n' in text
-
-
-# Our part of a file
-
-OURS: dict[Format, str] = {
-    "toml": 'model = "m"\nmodel_providers.codexgate.name = "codexgate"',
-    "yaml list": '- model_id: "codexgate/m"\n  model_name: "m"',
-    "yaml map": 'model: "openai/m"\nopenai-api-key: none',
-    "yaml models": '- name: codexgate\n  model: "m"',
-}
-THEIRS: dict[str, tuple[Format, str]] = {
-    "nothing": ("toml", ""),
-    "a profile": ("toml", '# mine\napproval_policy = "never"\n\n[tui]\nx = 1 # two\n'),
-    "another provider": ("toml", '[model_providers.other]\nname = "o"\n'),
-    "a byte order mark": ("toml", "\ufeffx = 1\n"),
-    "no models": ("yaml list", ""),
-    "comments alone": ("yaml list", "# my models\n"),
-    "other models": ("yaml list", "---\n- model_id: x\n  model_name: y # why\n"),
-    "an indented list": ("yaml list", "  - model_id: x\n    model_name: y\n"),
-    "no end of the last line": ("yaml list", "- model_id: x\n  model_name: y"),
-    "no settings": ("yaml map", ""),
-    "other settings": ("yaml map", "# mine\ndark-mode: true\nread:\n- A.md\n- B.md\nlint-cmd: |\n  a\n  b\n"),
-    "no Continue": ("yaml models", ""),
-    "Continue's list": ("yaml models", "name: n\nversion: 1.0.0\nschema: v1\nmodels:\n  - name: x\n    model: y\n"),
-    "Continue's flat list": ("yaml models", "name: n\nmodels: # mine\n# first\n- name: x\n  model: y\nrules:\n- z\n"),
-    "Continue's empty list": ("yaml models", "name: n\nmodels:\nrules:\n  - z\n"),
-    "Continue without models": ("yaml models", "name: n\nrules:\n  - z\n"),
-    "Continue, cut short": ("yaml models", "name: n\nmodels:"),
-}  # fmt: skip
-
-
-def parsed(format: Format, text: str) -> Any:
-    text = text.removeprefix("\ufeff")
-    return tomllib.loads(text) if format == "toml" else yaml.safe_load(text)
-
-
-def combined(format: Format, theirs: Any, ours: Any) -> Any:
-    """What a reader of the file must find."""
-    if format == "yaml list":
-        return (theirs or []) + ours
-    if format == "yaml models":
-        head = {"name": "codexgate", "version": "1.0.0", "schema": "v1"}
-        return {**(theirs or head), "models": ours + ((theirs or {}).get("models") or [])}
-    merged = {**(theirs or {}), **ours}
-    if theirs and "model_providers" in theirs:
-        merged["model_providers"] = {**theirs["model_providers"], **ours["model_providers"]}
-    return merged
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
-@pytest.mark.parametrize("case", THEIRS)
-def test_both_parts_are_read_and_theirs_stays_as_it_is(case: str, end: str) -> None:
-    format, theirs = THEIRS[case]
-    theirs = theirs.replace("\n", end)
-    merged = blocks.put(theirs, OURS[format], format)
-    expected = combined(format, parsed(format, theirs), parsed(format, OURS[format]))
-    assert parsed(format, merged) == expected
-    left = blocks.take_out(merged)
-    assert left in (theirs, theirs + end)
-    assert merged.count("\n") == merged.count(end) or end not in theirs
-    assert blocks.put(merged, OURS[format], format) == merged
-    other = OURS[format].replace('m"', 'other"')
-    changed = blocks.put(merged, other, format)
-    assert changed == blocks.put(theirs, other, format)
-    assert parsed(format, changed) != parsed(format, merged)
-
-
-REFUSED: dict[str, tuple[Format, str, str]] = {
-    "no TOML": ("toml", "model = \n", "It is not TOML"),
-    "the same key": ("toml", 'model = "mine"\n', "`model` is set there already"),
-    "the same key, deep": ("toml", '[model_providers.codexgate]\nname = "x"\n', "`model_providers.codexgate.name` is"),
-    "a table that cannot grow": ("toml", "[model_providers]\n", "not TOML"),
-    "an inline table": ("toml", 'model_providers = {x = {name = "y"}}\n', "not TOML"),
-    "a list in flow style": ("yaml list", "[{model_id: x}]\n", "Line 1"),
-    "a map for a list": ("yaml list", "model_id: x\n", "Line 1"),
-    "a list that ends early": ("yaml list", "- a: 1\n- b: [1,\n", "Line 2"),
-    "an open quote": ("yaml list", '- a: "1\n', "Line 1"),
-    "tabs": ("yaml list", "- a: 1\n\tb: 2\n", "Line 2"),
-    "two documents": ("yaml list", "- a: 1\n---\n- b: 2\n", "Line 2"),
-    "a line that ends where few end one": ("yaml map", "a: 1\rmodel: 2\n", "Line 1"),
-    "the same model": ("yaml list", "# x\n- model_name: z\n  model_id: codexgate/m\n", "line 3"),
-    "a list for a map": ("yaml map", "- a\n", "Line 1"),
-    "flow style": ("yaml map", "{a: 1}\n", "Line 1"),
-    "a merged map": ("yaml map", "<<: *x\n", "Line 1"),
-    "the same setting": ("yaml map", "a: 1\nmodel: gpt\n", "`model` is set there already in line 2"),
-    "the same setting, quoted": ("yaml map", "'model' : gpt\n", "`model` is set there already in line 1"),
-    "a key twice": ("yaml map", "a: 1\na: 2\n", "Line 2"),
-    "models in flow style": ("yaml models", "models: []\n", "Line 1"),
-    "models of another kind": ("yaml models", "models:\n  x: 1\n", "Line 1"),
-    "our model, unmarked": ("yaml models", "models:\n  - name: codexgate\n", "line 2"),
-    "half a block": ("yaml map", f"{blocks.BEGIN}\na: 1\n", "marks"),
-    "blocks in a knot": ("yaml map", f"{blocks.END}\n{blocks.BEGIN}\n", "marks"),
-    "two blocks": ("yaml map", f"{blocks.BEGIN}\n{blocks.END}\n" * 2, "marks"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_merged_with_certainty_is_refused(case: str) -> None:
-    format, theirs, reason = REFUSED[case]
-    with pytest.raises(GateError, match=reason) as caught:
-        blocks.put(theirs, OURS[format], format)
-    assert caught.value.fault.code == "unsafe_merge"
-
-
-# Files
-
-
-def snippet(file: Path) -> Snippet:
-    return Snippet("", OURS["yaml map"], file, "yaml map")
-
-
-@pytest.mark.parametrize("data", [b"a: 1\n", b"a: 1\r\nb: 2\r\n", b"# c\na: 1", b""], ids=repr)
-def test_what_is_written_can_be_undone_to_the_byte(tmp_path: Path, data: bytes) -> None:
-    file = tmp_path / ".aider.conf.yml"
-    file.write_bytes(data)
-    file.chmod(0o640)
-    assert edits.write(snippet(file)).done == "written"
-    once = file.read_bytes()
-    assert yaml.safe_load(once)["model"] == "openai/m"
-    assert edits.write(snippet(file)).done == "unchanged"
-    assert file.read_bytes() == once
-    backup = tmp_path / ".aider.conf.yml.codexgate-backup"
-    assert backup.read_bytes() == data
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (file, backup)] == [0o640, 0o640]
-    assert edits.undo(file) == edits.Edit(file, "restored")
-    assert [*tmp_path.iterdir()] == [file]
-    assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (data, 0o640)
-
-
-def test_a_file_that_was_not_there_is_made_for_its_owner_alone_and_removed(tmp_path: Path) -> None:
-    file = tmp_path / "new/folder/config.yml"
-    assert edits.write(snippet(file)) == edits.Edit(file, "written")
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    assert edits.undo(file) == edits.Edit(file, "removed")
-    assert not [*file.parent.iterdir()]
-
-
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    target = tmp_path / "dotfiles/aider"
-    target.parent.mkdir()
-    target.write_text("a: 1\n")
-    link = tmp_path / ".aider.conf.yml"
-    link.symlink_to(Path("dotfiles/aider"))
-    edits.write(snippet(link))
-    assert link.is_symlink()
-    assert "openai/m" in target.read_text()
-    assert edits.undo(link).done == "restored"
-    assert link.is_symlink()
-    assert target.read_text() == "a: 1\n"
-    assert [*target.parent.iterdir()] == [target]
-
-
-def test_what_others_changed_since_stays(tmp_path: Path) -> None:
-    file = tmp_path / "conf.yml"
-    file.write_text("a: 1\n")
-    edits.write(snippet(file))
-    file.write_text(file.read_text() + "b: 2\n")
-    backup = tmp_path / "conf.yml.codexgate-backup"
-    assert edits.undo(file) == edits.Edit(file, "taken out", backup)
-    assert file.read_text() == "a: 1\nb: 2\n"
-    assert backup.read_text() == "a: 1\n"
-
-
-def test_our_own_part_may_have_been_changed(tmp_path: Path) -> None:
-    file = tmp_path / "conf.yml"
-    file.write_text("a: 1\n")
-    edits.write(snippet(file))
-    file.write_text(file.read_text().replace("openai/m", "openai/other"))
-    assert edits.undo(file).done == "restored"
-    assert file.read_text() == "a: 1\n"
-
-
-def test_the_backup_is_of_the_file_without_our_part(tmp_path: Path) -> None:
-    file = tmp_path / "conf.yml"
-    file.write_text("a: 1\n")
-    edits.write(snippet(file))
-    edits.write(Snippet("", "model: other", file, "yaml map"))
-    assert (tmp_path / "conf.yml.codexgate-backup").read_text() == "a: 1\n"
-    assert edits.undo(file).done == "restored"
-
-
-def test_there_must_be_something_to_undo(tmp_path: Path) -> None:
-    file = tmp_path / "conf.yml"
-    with pytest.raises(GateError, match="nothing of ours"):
-        edits.undo(file)
-    file.write_text("a: 1\n")
-    with pytest.raises(GateError, match="nothing of ours"):
-        edits.undo(file)
-    assert file.read_text() == "a: 1\n"
-
-
-@pytest.mark.parametrize(
-    ("data", "mode", "reason"),
-    [
-        (b"a: 1\n", 0o444, "read-only"),
-        (b"model: mine\n", 0o600, "`model` is set there already in line 1"),
-        (b"a: [\n", 0o600, "Line 1 cannot be understood"),
-        (b"a: \xff\n", 0o600, "not UTF-8"),
-    ],
-)
-def test_a_file_that_cannot_be_merged_is_left_as_it_is(
-    tmp_path: Path, data: bytes, mode: int, reason: str
-) -> None:
-    file = tmp_path / "conf.yml"
-    file.write_bytes(data)
-    file.chmod(mode)
-    with pytest.raises(GateError, match=reason) as caught:
-        edits.write(snippet(file))
-    assert str(file) in caught.value.fault.message
-    assert [*tmp_path.iterdir()] == [file]
-    assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (data, mode)
-
-
-def test_a_folder_or_a_pipe_is_no_configuration_file(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(GateError, match="no configuration file"):
-        edits.write(snippet(tmp_path / "pipe"))
-    with pytest.raises(GateError):
-        edits.write(snippet(tmp_path))
-    assert edits.write(snippet(tmp_path / "new")).done == "written"
 
 
 # Which gate, which model
@@ -586,20 +362,9 @@ async def small_gate(*ids: str, show: bool = True) -> AsyncIterator[tuple[str, l
 
 async def program(home: Path, *arguments: str, more: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of `codexgate connect …`."""
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        "connect",
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=pipe,
-        stderr=pipe,
-        env=environment(home, {"CODEXGATE_SERVER_PORT": "9", **(more or {})}),
-        cwd=home,
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    variables = {"CODEXGATE_SERVER_PORT": "9", **(more or {})}
+    ended = await asyncio.to_thread(codexgate, home, "connect", *arguments, more=variables)
+    return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
 
 
 def test_a_gate_that_runs_is_asked_for_its_models(tmp_path: Path) -> None:
@@ -617,13 +382,32 @@ def test_a_gate_that_runs_is_asked_for_its_models(tmp_path: Path) -> None:
             assert 'model_name: "qwen"' in out
             assert "cg-secret" not in out
             assert keys[-1] == "Bearer cg-secret"
+            code, out, _ = await program(tmp_path, "codex", "--json", "--url", url)
+            listed = json.loads(out)["catalog"]
+            assert listed["windows"] == {"qwen3:8b": 40_960, "demo": 40_960}
+            kept = json.loads(Path(listed["file"]).read_text())["models"]
+            assert [model["slug"] for model in kept] == ["qwen3:8b", "demo"]
             code, out, _ = await program(tmp_path, "curl", "--show-key", "--url", url, more=more)
             assert "Bearer cg-secret" in out
         async with small_gate("text", show=False) as (url, _):
             code, out, _ = await program(tmp_path, "curl", "--url", url)
             assert (code, '"model": "text"' in out) == (0, True)
+            code, out, err = await program(tmp_path, "codex", "--url", url)
+            assert (code, "model_catalog_json" in out) == (0, False)
+            assert err == "codexgate: How much text sees at once is not known, so Codex cannot be told.\n"
 
     run(scenario())
+
+
+def test_the_gate_tells_what_its_models_can_and_how_much_they_see() -> None:
+    async def scenario() -> dict[str, Model]:
+        async with serving(Demo(DemoOptions(pace=0))) as url:
+            return await remote.models(url, "")
+
+    found = run(scenario())
+    assert found["demo"].context == 128_000
+    assert {"chat", "tools"} <= found["demo"].abilities
+    assert found["demo-embed"].abilities == {"embedding"}
 
 
 def test_without_a_gate_the_models_are_looked_up_here(tmp_path: Path) -> None:
@@ -710,103 +494,3 @@ def test_llm_lists_and_asks_what_was_written(tmp_path: Path) -> None:
     listed = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=20)
     assert "OpenAI Chat: mine\n" in listed.stdout
     assert "OpenAI Chat: codexgate/demo (aliases: codexgate)\n" in listed.stdout
-
-
-# Codex itself
-
-
-CODEX = find_binary("")
-needs_codex = pytest.mark.skipif(CODEX is None, reason="Codex is not installed")
-
-
-async def codex(home: Path, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of the real Codex."""
-    pipe = asyncio.subprocess.PIPE
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home / ".codex")}
-    process = await asyncio.create_subprocess_exec(
-        str(CODEX), *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environ, cwd=home
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
-@asynccontextmanager
-async def written_for_codex(home: Path, context: int) -> AsyncIterator[ScriptedResponses]:
-    """A Codex that was connected to a gate with one local model of that window, as the provider plays it."""
-    model = FakeModel("tiny:latest", capabilities=("completion", "tools"), context=context)
-    async with ScriptedOllama([model]) as ollama, ScriptedResponses() as provider:
-        (home / ".codex").mkdir()
-        (home / ".codex/config.toml").write_text('model = "gpt-5.5"\n')
-        more = {
-            "CODEXGATE_BACKENDS": "ollama",
-            "CODEXGATE_OLLAMA_URL": ollama.url,
-            "CODEXGATE_SERVER_PORT": provider.url.removesuffix("/v1").rpartition(":")[2],
-        }
-        code, _, err = await program(home, "codex", "--write", more=more)
-        assert (code, err) == (0, "")
-        yield provider
-
-
-@needs_codex
-def test_codex_takes_the_profile_and_the_list_of_models(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with written_for_codex(tmp_path, 32_768) as provider:
-            code, out, err = await codex(tmp_path, "exec", "-p", "codexgate", "--skip-git-repo-check", "hi")
-            assert code == 0, err
-            assert out == "Hello from the model.\n"
-            assert "model: tiny:latest\nprovider: codexgate\n" in err
-            assert "Model metadata" not in err
-            (request,) = provider.requests
-            assert request["model"] == "tiny:latest"
-            assert catalog.INSTRUCTIONS in json.dumps(request["input"], ensure_ascii=False).replace(
-                "\\n", "\n"
-            ).replace('\\"', '"')
-            assert "apply_patch" in [tool.get("name") for tool in request["tools"]]
-            listed = f'model_catalog_json="{tmp_path / "kept/codex-models.json"}"'
-            code, out, err = await codex(tmp_path, "debug", "models", "-c", listed)
-            (model,) = json.loads(out)["models"]
-            assert (model["slug"], model["context_window"]) == ("tiny:latest", 32_768)
-
-    run(scenario())
-
-
-@needs_codex
-@pytest.mark.parametrize(("context", "compacts"), [(8192, True), (65_536, False)])
-def test_codex_compacts_before_the_window_overflows(tmp_path: Path, context: int, compacts: bool) -> None:
-    async def scenario() -> None:
-        async with written_for_codex(tmp_path, context) as provider:
-            provider.default = [[Usage(input=6500, output=50), Command("echo hi")], [Text("The end.")]]
-            code, out, err = await codex(tmp_path, "exec", "-p", "codexgate", "--skip-git-repo-check", "hi")
-            assert (code, out) == (0, "The end.\n")
-            assert ("context compacted" in err) is compacts
-            assert len(provider.requests) == (3 if compacts else 2)
-
-    run(scenario())
-
-
-@needs_codex
-def test_codex_takes_every_kind_of_model(tmp_path: Path) -> None:
-    able: frozenset[Ability] = frozenset({"chat", "tools", "vision", "thinking"})
-    models = {
-        "able": Model("able", "ollama", abilities=able, context=1_048_576, details={"parameters": "8B"}),
-        "lib/small:1b": Model("small", "x", abilities=frozenset({"chat"}), context=512),
-        STRANGE: Model(STRANGE, "x", abilities=CHAT, context=8192),
-    }
-    windows = {name: model.context for name, model in models.items()}
-    (tmp_path / "models.json").write_bytes(catalog.render(windows, models))
-
-    async def scenario() -> None:
-        listed = f'model_catalog_json="{tmp_path / "models.json"}"'
-        (tmp_path / ".codex").mkdir()
-        code, out, err = await codex(tmp_path, "debug", "models", "-c", listed)
-        assert code == 0, err
-        found = {model["slug"]: model for model in json.loads(out)["models"]}
-        assert {slug: model["context_window"] for slug, model in found.items()} == windows
-        assert found["able"]["input_modalities"] == ["text", "image"]
-        assert [level["effort"] for level in found["able"]["supported_reasoning_levels"]] == [
-            *catalog.EFFORTS
-        ]
-        assert found["lib/small:1b"]["supported_reasoning_levels"] == []
-
-    run(scenario())

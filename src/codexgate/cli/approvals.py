@@ -4,7 +4,6 @@ One more client of the gate's HTTP surface; it opens no gate and knows no backen
 """
 
 import asyncio
-import ipaddress
 import sys
 import time
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,9 +14,10 @@ import typer
 
 from .. import apikey
 from ..backends.http import Http
-from ..errors import STATUS, Fault, GateError, Kind, invalid
+from ..errors import STATUS, Fault, GateError, Kind
 from ..records import PendingApproval
-from ..settings import ServerOptions, Settings, load_settings
+from ..settings import Settings, load_settings
+from .remote import listens_at
 from .terminal import AsJson, Colour, ConfigFile, config_file, escape_line, json_text, wants_colour
 
 T = TypeVar("T")
@@ -77,20 +77,6 @@ def decline(ctx: typer.Context, id: Id, url: Url = "", config: ConfigFile = None
     _decide(ctx, id, "decline")
 
 
-def base_url(server: ServerOptions) -> str:
-    """Where a gate with these settings is reached from this machine. Raises GateError for port 0."""
-    if not server.port:
-        raise invalid("The gate listens on a port of its own choice.", advice="Say which: --url URL")
-    try:
-        address = ipaddress.ip_address(server.host)
-    except ValueError:
-        return f"http://{server.host}:{server.port}"
-    if address.is_unspecified:  # it listens on every address; here it is this machine's
-        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
-    host = f"[{address}]" if address.version == 6 else str(address)
-    return f"http://{host}:{server.port}"
-
-
 def _decide(ctx: typer.Context, id: str, decision: Literal["accept", "decline"]) -> None:
     _ask(ctx, "POST", f"/v1/approvals/{quote(id, safe='')}", {"decision": decision})
     _say(f"{id} is {decision.removesuffix('e')}ed.")
@@ -98,7 +84,7 @@ def _decide(ctx: typer.Context, id: str, decision: Literal["accept", "decline"])
 
 def _ask(ctx: typer.Context, method: str, path: str, body: Any = None) -> bytes:
     settings = load_settings(config=config_file(ctx)).settings
-    url = _given_url(ctx) or base_url(settings.server)
+    url = _given_url(ctx) or listens_at(settings.server)
     return asyncio.run(_send(url, settings, method, path, msgspec.json.encode(body) if body else None))
 
 

@@ -84,8 +84,12 @@ def _put_toml(text: str, ours: list[str], end: str) -> str:
     if clash := _clash(theirs, added):
         raise _taken(clash)
     merged = _block(ours, end) + text
-    if _toml(merged) != _merged(theirs, added):
-        raise _unsafe("Our settings would change the meaning of others.")
+    try:
+        fits = tomllib.loads(merged) == _merged(theirs, added)
+    except tomllib.TOMLDecodeError:  # a table there is written so that nothing can be added to it
+        fits = False
+    if not fits:
+        raise _unsafe("Our settings cannot stand beside what is there.")
     return mark + merged
 
 
@@ -98,7 +102,7 @@ def _toml(text: str) -> dict[str, Any]:
 
 def _clash(theirs: dict[str, Any], ours: dict[str, Any], above: str = "") -> str:
     """The first key that both have; tables may be in both."""
-    for key in ours.keys() & theirs.keys():
+    for key in filter(theirs.__contains__, ours):
         if not isinstance(ours[key], dict) or not isinstance(theirs[key], dict):
             return f"{above}{key}"
         if inner := _clash(theirs[key], ours[key], f"{above}{key}."):
@@ -203,7 +207,8 @@ def _refuse_double(lines: list[_Line], ours: str) -> None:
     key, _, value = ours.partition(": ")
     for line in lines:
         found = _KEY.match(line.text.removeprefix("- ").lstrip())
-        if found and found[1] == key and (found[2] or "").strip().strip("\"'") == value.strip('"'):
+        theirs = (found[2] or "").partition(" #")[0].strip() if found else ""
+        if found and found[1] == key and theirs.strip("\"'") == value.strip('"'):
             raise _taken(ours, line)
 
 

@@ -1,7 +1,7 @@
 """Each client's settings for the gate, as texts and the files they belong into.
 
 Pure: knows neither whether a file is there nor how it is written. What a client reads was looked
-up in its documentation; Codex's part was tried with codex 0.163 (`tests/test_connect.py`).
+up in its documentation; Codex's part was tried with codex 0.163 (`tests/test_connect_codex.py`).
 """
 
 import json
