@@ -164,6 +164,13 @@ async def banner(gate: Gate, url: str, settings: Settings, key: apikey.Key | Non
         lines.append(f'  base_url = "{url}/v1"')
         lines.append(f'  api_key = "{"what `codexgate key show` prints" if key else "none"}"')
         lines.append(f'  model = "{escape_line(model)}"')
+        lines.append(paint("For Open WebUI:", "dim"))
+        lines.append(f"  OPENAI_API_BASE_URL={url}/openai/v1")
+        if key is None:  # `codex --oss` sends none
+            lines.append(paint("For codex --oss:", "dim"))
+            lines.append(f"  CODEX_OSS_BASE_URL={url}/v1 \\")
+            lines.append(f"    codex --oss --local-provider ollama -m {escape_line(model)}")
+        lines.append(paint("For others: codexgate connect CLIENT", "dim"))
     return "\n".join([*lines, "", ""])
 
 
