@@ -9,7 +9,7 @@ LOCK = --quiet --universal --generate-hashes --python-version 3.11 --no-header -
 # The lists are complete, so nothing has to be resolved again.
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: serve test check bench soak test-versions test-clients docs format lock clean
+.PHONY: serve test check bench schemathesis soak test-versions test-clients docs format lock clean
 
 serve: $(VENV)/.ready ## run the gate, with every dependency
 	@$(BIN)/codexgate serve $(ARGS)

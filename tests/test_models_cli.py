@@ -114,7 +114,7 @@ def test_a_card_tells_what_is_known() -> None:
 def test_listing_and_showing(tmp_path: Path) -> None:
     found = codexgate(tmp_path, "models")
     assert found.stdout.decode().splitlines()[1].split() == [
-        *("demo", "demo", "128k", "yes", "chat", "tools", "vision", "thinking")
+        *("demo", "demo", "128k", "yes", "chat", "tools", "vision", "thinking", "insert")
     ]
     (model, _) = json.loads(codexgate(tmp_path, "models", "--json").stdout)
     assert model == json.loads(codexgate(tmp_path, "models", "show", "demo", "--json").stdout)

@@ -9,7 +9,7 @@ import pytest
 
 from codexgate.fronts import openai_chat_request
 from codexgate.server.app import Listen
-from codexgate.server.openapi.operations import OPERATIONS, operation
+from codexgate.server.openapi.operations import OPERATIONS
 from codexgate.server.routes import endpoints
 from tests.servers.gateway import client, serving
 from tests.servers.scripted import Scripted
@@ -61,12 +61,13 @@ def test_every_route_is_described_and_no_other(document: dict[str, Any]) -> None
         for server in operation.get("servers", document["servers"])
     }
     assert document["openapi"].startswith("3.1.")
-    assert described == {(row.method, re.sub(r":[^}]+", "", row.path)) for row in endpoints()}
+    rows = {(row.method, re.sub(r":[^}]+", "", row.path)) for row in endpoints()}
+    assert described == {(method, path) for method, path in rows if not path.startswith("/api/")}
 
 
 def test_no_description_is_of_a_route_that_is_gone() -> None:
-    told = [operation(row.method, re.sub(r":[^}]+", "", row.path)) for row in endpoints()]
-    assert [name for name, each in OPERATIONS.items() if each not in told] == []
+    paths = {(row.method, re.sub(r":[^}]+", "", row.path).removeprefix("/v1")) for row in endpoints()}
+    assert [name for name in OPERATIONS if tuple(name.split()) not in paths] == []
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ class Pruner:
             values = self._values(branch, field)
             if not values:
                 return union
-            for value in values:
+            for value in sorted(values):
                 by_value.setdefault(value, []).append(branch)
         conditions = [
             {

@@ -1,13 +1,13 @@
 """A gate on a free port of this machine, as `serve` runs it, for clients over real sockets."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
 import aiohttp
 import msgspec
 
 from codexgate.core import Core
-from codexgate.gate import Gate
+from codexgate.gate import Alias, Gate
 from codexgate.ports import Backend, FileStore, Stage
 from codexgate.responses import Responses
 from codexgate.server.app import Listen, listening
@@ -24,13 +24,14 @@ async def serving(
     kept: sqlite_responses.Responses | None = None,
     files: FileStore | None = None,
     described: bool = True,
+    aliases: Mapping[str, Alias] | None = None,
 ) -> AsyncIterator[str]:
     """The gate's URL, without a path.
 
     Every answer is held to the law of event order, and what leaves on OpenAI's routes to the
     description that OpenAI publishes, unless `described` is false.
     """
-    gate = Gate(backends, stages=[*stages, Attachments(files)], strict=True)
+    gate = Gate(backends, aliases=aliases, stages=[*stages, Attachments(files)], strict=True)
     core = Core(gate, Responses(gate, kept, kept) if kept is not None else None, files)
     options = msgspec.structs.replace(listen or Listen(drain=0), port=0)
     try:

@@ -248,7 +248,10 @@ class ScriptedOllama:
             self.loads.append((model.name, size))
         self.loaded[model.name] = size
         if not body.get("messages"):
-            return web.json_response({**done("load", 0, 0), "model": body["model"]})
+            if body.get("keep_alive") == 0:
+                del self.loaded[model.name]
+            reason = "load" if model.name in self.loaded else "unload"
+            return web.json_response({**done(reason, 0, 0), "model": body["model"]})
         steps = self._next.popleft() if self._next else self.always.get(model.name)
         if steps is None:
             steps = list(answer(body, model))

@@ -62,7 +62,7 @@ _encode = msgspec.json.Encoder().encode
 class Clock(msgspec.Struct, frozen=True):
     """What tells the time."""
 
-    now: Callable[[], int]
+    read: Callable[[], int]
     """Unix nanoseconds."""
     text: Callable[[int], str]
     """Unix nanoseconds as RFC 3339."""
@@ -73,21 +73,21 @@ class Watch:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._began = clock.now()
+        self._began = clock.read()
         self._first = 0
 
     def see(self, event: Event) -> None:
         """Take note of when the answer began."""
         if not self._first and isinstance(event, TextDelta | ReasoningDelta | ToolEvent):
-            self._first = self._clock.now()
+            self._first = self._clock.read()
 
     def stamp(self) -> str:
         """Now."""
-        return self._clock.text(self._clock.now())
+        return self._clock.text(self._clock.read())
 
     def counters(self, usage: Usage | None) -> dict[str, Any]:
         """How long it took (nanoseconds), and how many tokens it was."""
-        now = self._clock.now()
+        now = self._clock.read()
         first = self._first or now
         usage = usage or Usage()
         counted = {

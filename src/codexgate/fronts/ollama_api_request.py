@@ -31,6 +31,8 @@ _ROLES: dict[str, Role] = {
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "xhigh"}
 _NEVER = re.compile(r"[+-]?0+(\.0*)?(ns|us|µs|ms|s|m|h)?")
 """A duration of nothing, as Go writes it."""
+MOST = 4096
+"""Texts of one request for vectors, which are larger than texts."""
 _HEAD = 16
 """Characters of base64 that show what kind of picture it is."""
 
@@ -142,8 +144,6 @@ class _Embed(msgspec.Struct):
     """Of the older route."""
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     truncate: bool | None = None
-    keep_alive: int | float | str | None = None
-    options: dict[str, Any] | None = None
 
 
 class _Copy(msgspec.Struct):
@@ -215,6 +215,8 @@ def parse_embed(body: bytes) -> Embed:
     read, unknown = _read(_read_embed, body)
     given = read.input or ()
     texts = (given,) if isinstance(given, str) else tuple(given)
+    if len(texts) > MOST:
+        raise invalid(f"`input` has {len(texts)} texts; {MOST} are the most of one request.", "input")
     for at, text in enumerate(texts):
         if not text:
             raise invalid(f"`input[{at}]` is empty.", f"input[{at}]")
@@ -250,7 +252,15 @@ def _read(read: Callable[[bytes], T], body: bytes) -> tuple[T, tuple[str, ...]]:
         names = getattr(asked, "__struct_fields__", ())
         return asked, tuple(name for name in _fields(body) if name not in names)
     except UNREADABLE as error:
-        raise unreadable(error) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception, where: str = "") -> GateError:
+    """What is wrong, and with which field: Ollama's errors have no other place to say it."""
+    fault = unreadable(error).fault
+    at = f"{where}{fault.param}"
+    message = f"`{at}`: {fault.message}" if at else fault.message
+    return GateError(msgspec.structs.replace(fault, message=message, param=at))
 
 
 def _model(name: str | None) -> str:
@@ -290,10 +300,7 @@ def _sampling(options: dict[str, Any], read: _Ask) -> Sampling:
     try:
         asked = msgspec.convert(options, _Sampled)
     except msgspec.ValidationError as error:
-        fault = unreadable(error).fault
-        param = f"options.{fault.param}" if fault.param else "options"
-        message = f"option `{fault.param}` is wrong: {fault.message}"
-        raise GateError(msgspec.structs.replace(fault, message=message, param=param)) from None
+        raise _unreadable(error, "options.") from None
     limit = int(asked.num_predict or 0)
     return Sampling(
         temperature=asked.temperature,
@@ -347,11 +354,10 @@ class _Calls:
 
     def answered(self, id: str, name: str) -> ToolCall:
         """The call that a message answers: by id, else the first of that name, else the first."""
-        for wanted in (lambda call: id and call.id == id, lambda call: not id and name in ("", call.name)):
-            for call in self._open:
-                if wanted(call):
-                    self._open.remove(call)
-                    return call
+        for call in self._open:
+            if call.id == id if id else name in ("", call.name):
+                self._open.remove(call)
+                return call
         return ToolCall(id or name or "call", name, "")
 
 

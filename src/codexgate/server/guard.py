@@ -146,6 +146,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     except asyncio.CancelledError:
         _close_books(request, policy, 499)
         raise
+    except ConnectionResetError:  # the client left while it was written to
+        response = web.Response(status=499)
     except Exception:
         log.exception("request.crash", extra={"fields": {"request_id": trace.id}})
         response = refuse(request, Fault("internal", "codexgate failed.", "The log has the details."))

@@ -91,14 +91,14 @@ async def _answer(
                 retrieval=retrieval(request, None),
             )
         )
-    route = _with_options(route, asked)
     headers = note_route(request, route, asked.unknown)
     if not asked.request.messages:
         if isinstance(route.backend, Installer):
-            await gate.warm(route.model, route.request.options)
+            await gate.warm(route.model, {**route.request.options, **asked.options})
         reason = "unload" if asked.unloads else "load"
         return reply_json(ollama_api.render_loaded(name, watch, reason, chat=chat), 200, headers)
     _check(route, name)
+    route = _with_options(route, asked)
     flat = Flat(activity(request, known))
     if asked.stream:
         encoder = Encoder(name, watch, chat=chat)

@@ -74,7 +74,7 @@ async def pass_on(
     headers: dict[str, str],
     idle: Idle,
 ) -> web.StreamResponse:
-    """Answer with bytes as they come. Failing before the first is an error status, later `fail`'s last word."""
+    """Answer with bytes as they come. What fails before the first has a status, later `fail`'s last word."""
     line = Line(request, headers, idle)
     streams = request.app[STREAMS]
     streams.add(line)
@@ -181,7 +181,8 @@ class Line:
         if silent < limit:
             self._timer = self._loop.call_later(limit - silent, self._look)
         elif not self._writing:
-            self._beat = self._loop.create_task(self._write(self._idle(), over=False))
+            if data := self._idle():
+                self._beat = self._loop.create_task(self._write(data, over=False))
             self._timer = self._loop.call_later(self._every, self._look)
         elif self._request.transport is not None:
             self._request.transport.abort()  # which cancels the handler, and so the work upstream

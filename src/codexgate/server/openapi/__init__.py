@@ -15,7 +15,8 @@ from .bodies import schemas
 from .operations import BEFORE, JSON, OF_A_CHAT, OPERATIONS, Operation, Parameter, operation, original
 
 _ABOUT = """Routes under `/v1` are there under `/openai/v1` too, where an agent's activity is shown in the
-answer's text; their `servers` say so. Fields that are not described are passed over."""
+answer's text; their `servers` say so. Routes under `/api` are Ollama's, as Ollama documents them.
+Fields that are not described are passed over."""
 
 _ALWAYS = {
     400: "The request cannot be read, or not be served as it is written.",
@@ -63,12 +64,14 @@ def describe(
     """
     paths: dict[str, Any] = {}
     for (method, path), policy in sorted(policies.items(), key=lambda each: (each[0][1], each[0][0])):
-        if original(method, path, policies) == path:
-            said = _operation(method, path, policy, operation(method, path), chats, keyed)
-            also = [before for before in BEFORE if original(method, before + path, policies) == path]
-            if also:
-                said["servers"] = [{"url": before} for before in ("/", *also)]
-            paths.setdefault(path, {})[method.lower()] = said
+        told = operation(method, path)
+        if told is None or original(method, path, policies) != path:
+            continue
+        said = _operation(method, path, policy, told, chats, keyed)
+        also = [before for before in BEFORE if original(method, before + path, policies) == path]
+        if also:
+            said["servers"] = [{"url": before} for before in ("/", *also)]
+        paths.setdefault(path, {})[method.lower()] = said
     components = {
         "schemas": dict(sorted({**SCHEMAS, **schemas()}.items())),
         "responses": {f"Error{status}": _error(status) for status in sorted(_WHEN)},

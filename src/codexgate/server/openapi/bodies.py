@@ -68,6 +68,7 @@ _TEXTS = many(_SOME_TEXT) | {"minItems": 1}
 _IDS = many({"type": "integer", "minimum": 0, "maximum": 100_255}) | {"minItems": 1}
 _PROMPT = _either(_SOME_TEXT, _TEXTS, _IDS, many(_IDS) | {"minItems": 1})
 _TYPED = {"type": "object", "properties": {"type": TEXT}, "required": ["type"]}
+_NOT_LEFT_OUT = ["function", "custom", "namespace", *sorted(openai_tools._REFUSED)]
 _NAMED = {"type": one_of("function", "custom"), "name": _SOME_TEXT}
 _ITEM = {
     "description": "A message, a call, what came of it, or thinking. Items that OpenAI's servers make "
@@ -97,12 +98,22 @@ _ITEM = {
     ),
 }
 
+_MESSAGE = {"enum": ["message", "", None]}
+_SUMMARY = {
+    "type": "object",
+    "properties": {"type": {"const": "summary_text"}, "text": TEXT},
+    "required": ["text"],
+}
 _TO_ANSWER = {
     "type": "object",
     **_either(
-        {"properties": {"role": {"enum": ["user", "system", "developer"]}}, "required": ["role"]},
+        {
+            "properties": {"type": _MESSAGE, "role": {"enum": ["user", "system", "developer"]}},
+            "required": ["role"],
+        },
         {
             "properties": {
+                "type": _MESSAGE,
                 "role": {"const": "assistant"},
                 "content": {"type": ["string", "array"], "minLength": 1, "minItems": 1},
             },
@@ -197,7 +208,7 @@ REFINED: dict[str, Schema | None] = {
         "properties": {"tools": _either(many(_TYPED), {"type": "null"})},
         **_either(
             {"properties": _NAMED, "required": ["name"]},
-            {"properties": {"type": {"enum": sorted({*openai_tools._ACTIONS, *openai_tools._LEFT_OUT})}}},
+            {"properties": {"type": {"type": "string", "not": {"enum": _NOT_LEFT_OUT}}}},
             {
                 "properties": {
                     "type": {"const": "namespace"},
@@ -218,7 +229,8 @@ REFINED: dict[str, Schema | None] = {
             "items": _either(many(_ITEM) | {"maxItems": openai_conversations.MOST}, {"type": "null"})
         }
     },
-    "InputMessageItem": {"properties": {"type": {"enum": ["message", "", None]}}},
+    "InputMessageItem": {"properties": {"type": _MESSAGE}},
+    "InputReasoningItem": {"properties": {"summary": many(_SUMMARY)}},
     "InputInputImage": _either(
         {"properties": {"image_url": _DATA_URL}, "required": ["image_url"]},
         {"properties": {"file_id": _SOME_TEXT}, "required": ["file_id"]},

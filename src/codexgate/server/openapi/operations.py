@@ -101,10 +101,6 @@ _FORM: Schema = {
     "type": "object",
     "properties": {
         "file": {"type": "string", "format": "binary", "description": "The file, with its name."},
-        "purpose": {
-            "anyOf": [{"enum": list(openai_files.PURPOSES)}, {"type": "array", "maxItems": 0}],
-            "description": "What it is for; `user_data` if nothing is said.",
-        },
         "expires_after[anchor]": {"const": "created_at"},
         "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
     },
@@ -245,7 +241,14 @@ OPERATIONS: dict[str, Operation] = {
         errors=MODEL_ERRORS,
         example={"model": "demo-embed", "input": ["hello", "world"], "encoding_format": "float"},
     ),
-    "POST /files": Operation("Files", "Upload a file", _ok("File"), body={"multipart/form-data": _FORM}),
+    "POST /files": Operation(
+        "Files",
+        "Upload a file",
+        _ok("File"),
+        f"The field `purpose` says what it is for: {', '.join(openai_files.PURPOSES)}; if it is not there, "
+        "`user_data`.",
+        body={"multipart/form-data": _FORM},
+    ),
     "GET /files": Operation("Files", "Every file of the caller", _ok("FileList"), parameters=_FILE_WALK),
     "GET /files/{id}": Operation("Files", "One file, without its content", _ok("File"), errors=(404,)),
     "DELETE /files/{id}": Operation("Files", "Delete it", _ok("FileDeleted"), errors=(404,)),
@@ -283,9 +286,9 @@ BEFORE = ("/openai", "/ozwell")
 """What stands before the base where the same API is there once more."""
 
 
-def operation(method: str, path: str) -> Operation:
-    """What is said of a route. Raises KeyError for one of which nothing is."""
-    return OPERATIONS.get(f"{method} {path}") or OPERATIONS[f"{method} {path.removeprefix(BASE)}"]
+def operation(method: str, path: str) -> Operation | None:
+    """What is said of a route, if anything is: `/api/` is Ollama's, and Ollama's documents tell it."""
+    return OPERATIONS.get(f"{method} {path}") or OPERATIONS.get(f"{method} {path.removeprefix(BASE)}")
 
 
 def original(method: str, path: str, policies: Mapping[tuple[str, str], Policy]) -> str:
