@@ -215,7 +215,7 @@ async def _seen(folder: Path, count: int) -> list[float]:
         provider.script("paced", [Text([f"{n} " for n in range(count)], pause=0.002)])
         home = make_codex_home(folder / "home", provider.url)
         codex = Codex(CodexOptions(), folder / "data", {**os.environ, "CODEX_HOME": str(home)})
-        async with serving(codex) as url, aiohttp.ClientSession() as session:
+        async with serving(codex, described=False) as url, aiohttp.ClientSession() as session:
             body = {"model": MODEL, "messages": [{"role": "user", "content": "SC:paced"}], "stream": True}
             async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
                 deltas = (line async for line in answer.content if b'"delta":{"content":"' in line)

@@ -431,7 +431,7 @@ def test_probe_of_what_is_not_there(program: str | None, state: str, monkeypatch
 
 
 def test_probe_of_what_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codexgate.backends.ollama.PROBE", 0.05)
+    monkeypatch.setattr("codexgate.backends.ollama.backend.PROBE", 0.05)
 
     async def test() -> None:
         lost = asyncio.Event()

@@ -44,8 +44,6 @@ def check_choices(route: Route, count: int) -> None:
         raise invalid(f"{route.backend.name} gives one answer at a time.", "n", advice="Ask again for more.")
     if count > 1 and route.request.session:
         raise invalid("A session goes on with one answer, not with several.", "n")
-    if count > 1 and route.request.session:
-        raise invalid("A session goes on with one answer, not with several.", "n")
 
 
 async def stream(

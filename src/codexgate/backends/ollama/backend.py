@@ -10,21 +10,21 @@ import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta
 
-from .. import tokens
-from ..chat import ChatRequest
-from ..dialects.ollama import ask, decode, embed, errors, window
-from ..dialects.ollama import models as catalog
-from ..errors import Fault, GateError
-from ..events import Event, Notice, Window
-from ..lines import Lines, LineTooLong
-from ..records import Embeddings, Health, Model, Progress
-from .http import Http, Response
+from ... import tokens
+from ...chat import ChatRequest
+from ...dialects.ollama import ask, decode, embed, errors, window
+from ...dialects.ollama import models as catalog
+from ...errors import Fault, GateError
+from ...events import Event, Notice, Window
+from ...lines import Lines, LineTooLong
+from ...records import Embeddings, Health, Model, Progress
+from ..http import Http, Response
+from .options import OllamaOptions, address
 
 PROBE = 2.0
 """Seconds that a look at its health may take."""
@@ -38,57 +38,6 @@ LARGE = 16 * 1024 * 1024
 """Bytes of the longest answer that is not a stream."""
 TAIL = 0.25
 """Seconds that the end of the body may come after the last line; then its connection is not kept."""
-
-
-class OllamaOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be set about Ollama."""
-
-    url: Annotated[str, Meta(description="Where Ollama listens.")] = "http://127.0.0.1:11434"
-    num_ctx: Annotated[
-        int,
-        Meta(ge=0, description="Context that every model is loaded with (tokens); 0: as each request needs."),
-    ] = 0
-    max_num_ctx: Annotated[
-        int, Meta(ge=0, description="Largest context that a model is loaded with (tokens); 0: its own.")
-    ] = 131_072
-    hold_load: Annotated[
-        bool, Meta(description="Let a model be loaded to its end when the client that wanted it has left.")
-    ] = True
-    keep_alive: Annotated[
-        str,
-        Meta(description="How long a model stays in memory, as `10m`; `-1`: for ever; empty: Ollama's own."),
-    ] = ""
-    connect_timeout: Annotated[
-        float, Meta(gt=0, description="Time that Ollama has to accept a connection (seconds).")
-    ] = 2
-    first_token_timeout: Annotated[
-        float, Meta(gt=0, description="Time that a model has for its first word, loading included (seconds).")
-    ] = 300
-    idle_timeout: Annotated[
-        float, Meta(gt=0, description="Longest pause within an answer before it counts as lost (seconds).")
-    ] = 120
-
-
-def address(text: str) -> str:
-    """The URL of Ollama's root that people mean by `text`, as in `OLLAMA_HOST` or an OpenAI base URL.
-
-    Without a scheme the port is 11434, with one the scheme's own (Ollama, envconfig/config.go); an
-    address to listen on is reached on loopback; a trailing `/v1` is not part of the root.
-    """
-    scheme, _, rest = text.strip(" \t\"'").rpartition("://")
-    authority, _, path = rest.partition("/")
-    user, at, authority = authority.rpartition("@")
-    if authority.count(":") > 1 and "[" not in authority:
-        authority = f"[{authority}]"
-    host, colon, port = authority.rpartition(":")
-    if not colon or authority.endswith("]"):
-        host, port = authority, ""
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
-    if not scheme and not port:
-        port = "11434"
-    path = "/" + path.strip("/")
-    path = path.removesuffix("/v1").rstrip("/")
-    return f"{scheme or 'http'}://{user}{at}{host}{':' + port if port else ''}{path}"
 
 
 class Ollama:
@@ -215,14 +164,15 @@ class Ollama:
 
     async def warm(self, model: str, options: Mapping[str, Any] = {}) -> None:
         """Load `model` into memory; see `ports.Installer`. A chat without messages does that."""
-        body = {"model": model, "messages": [], "stream": False, **ask.settings({**self._defaults(), **options})}
+        settings = ask.settings({**self._defaults(), **options})
+        body = {"model": model, "messages": [], "stream": False, **settings}
         await self._call("POST", "/api/chat", body, timeout=self._options.first_token_timeout)
 
     # Relay
 
     def relay(self, method: str, path: str, body: bytes | AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
         """Send a request as it is; see `ports.Relay`."""
-        from .relay import relay  # a big library, for those who use it
+        from ..relay import relay  # a big library, for those who use it
 
         return relay(
             method,
