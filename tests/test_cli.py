@@ -234,7 +234,7 @@ def test_serve_prints_a_banner_and_serves(tmp_path: Path) -> None:
     assert re.search(r"^  key +none; `codexgate key make` makes one$", said, re.MULTILINE)
     assert 'api_key = "none"' in said
     assert 'model = "demo"' in said
-    assert re.search(r"service\.init driver=demo .*routes=.*GET /v1/models", said)
+    assert re.search(r'service\.init driver=demo .*routes="\d+, see http://\S+/docs"', said)
     with urllib.request.urlopen(f"{url[1]}/models", timeout=5) as answer:
         assert json.load(answer)["data"][0]["id"] == "demo"
     code, out, _ = served.stop()

@@ -90,7 +90,7 @@ def test_names_from_elsewhere_are_escaped() -> None:
         backend.health = Health("ready", NASTY)
         async with serving(backend) as url:
             page, _ = await get(url, "/")
-            assert "script" not in page.tags and page.text.count(NASTY) == 2
+            assert "script" not in page.tags and page.text.count(NASTY) == 4
 
     run(scenario())
 

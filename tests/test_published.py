@@ -7,7 +7,7 @@ import pytest
 from codexgate.errors import Fault
 from codexgate.events import Done, Failed, TextDelta, Usage
 from codexgate.fronts import openai_chat, openai_models
-from tests.openai.prune import prune
+from tests.description.prune import prune
 from tests.servers.gateway import client, serving
 from tests.servers.published import BESIDE, EVENTS, EXCLUSIONS, JSON, Published, published
 from tests.servers.scripted import Scripted

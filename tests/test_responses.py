@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import openai
 import pytest
 
-import openai
 from codexgate.backends.codex import Codex, CodexOptions
 from codexgate.backends.demo import Demo, DemoOptions
 from codexgate.backends.ollama import Ollama, OllamaOptions

@@ -123,7 +123,7 @@ def make_threads(settings: Settings) -> ThreadStore:
 
 
 def make_responses(settings: Settings) -> Store:
-    """The store of responses and conversations; nothing is opened. Raises GateError for a bad Postgres URL."""
+    """The store of responses and conversations; nothing is opened. Raises GateError for a bad URL."""
     options = settings.responses
     if not options.database_url:
         return Responses(settings.data_dir / "responses.db", ttl=options.ttl)

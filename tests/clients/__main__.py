@@ -28,7 +28,7 @@ async def main() -> int:
         folder = Path(made) / "node"
         shutil.copytree(NODE, folder)
         install = ("npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock")
-        subprocess.run(install, cwd=folder, check=True)
+        await asyncio.to_thread(subprocess.run, install, cwd=folder, check=True)
         files = Files(Path(made) / "files", FileOptions())
         await files.open()
         async with ScriptedOllama() as ollama:

@@ -1,7 +1,7 @@
 """OpenAI's published description as a judge of what leaves a gate under `/v1` and `/openai/v1`.
 
 Every JSON answer and every event of a stream is held against the schema that the description has
-for its route (`tests/openai/published.json`, made by `tests/openai/prune.py`). Fields beside the
+for its route (`tests/description/published.json`, made by `tests/description/prune.py`). Fields beside the
 described ones are allowed, as OpenAI allows them to itself.
 """
 
@@ -23,7 +23,7 @@ from codexgate.core import Core
 from codexgate.server import app as server
 from codexgate.server.app import Listen
 
-DESCRIPTION = Path(__file__).parent.parent / "openai" / "published.json"
+DESCRIPTION = Path(__file__).parent.parent / "description" / "published.json"
 JSON, EVENTS = "application/json", "text/event-stream"
 SHOWN = 5
 """Mismatches that are told of one gate."""

@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -117,7 +118,10 @@ async def _serve(settings: Settings, listen: Listen, key: apikey.Key | None, pai
 
         async def on_start(running: Running) -> None:
             names = [backend.name for backend in gate.backends]
-            fields = {"driver": ",".join(names), "url": running.url, "routes": ", ".join(running.routes)}
+            listed = ", ".join(running.routes)
+            if settings.log.format == "text":  # a wall of text is no greeting
+                listed = f"{len(running.routes)}, see {running.url}/docs"
+            fields = {"driver": ",".join(names), "url": running.url, "routes": listed}
             log.info("service.init", extra={"fields": fields})
             if settings.log.format == "text":  # a program that reads JSON lines has the event
                 sys.stderr.write(await banner(gate, running.url, settings, key, paint))
@@ -159,7 +163,8 @@ async def banner(gate: Gate, url: str, settings: Settings, key: apikey.Key | Non
         path = escape_line(url.removeprefix("unix:"))
         lines.append(f"  curl --unix-socket {path} http://localhost/v1/models")
     else:
-        model = settings.default_model or next((model.id for model in models), "demo")
+        chats = [model.id for model in models if "chat" in model.abilities]
+        model = settings.default_model or next(iter(chats), "demo")
         lines.append(paint("For OpenAI clients:", "dim"))
         lines.append(f'  base_url = "{url}/v1"')
         lines.append(f'  api_key = "{"what `codexgate key show` prints" if key else "none"}"')
@@ -169,7 +174,7 @@ async def banner(gate: Gate, url: str, settings: Settings, key: apikey.Key | Non
         if key is None:  # `codex --oss` sends none
             lines.append(paint("For codex --oss:", "dim"))
             lines.append(f"  CODEX_OSS_BASE_URL={url}/v1 \\")
-            lines.append(f"    codex --oss --local-provider ollama -m {escape_line(model)}")
+            lines.append(f"    codex --oss --local-provider ollama -m {escape_line(shlex.quote(model))}")
         lines.append(paint("For others: codexgate connect CLIENT", "dim"))
     return "\n".join([*lines, "", ""])
 

@@ -4,6 +4,7 @@ Pure. Everything is escaped here, whatever it is; a page holds no script and poi
 """
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -22,8 +23,8 @@ def page(title: str, style: str, body: str) -> str:
     )
 
 
-def index(url: str, version: str, health: Mapping[str, Health], models: Sequence[Model], ollama: bool) -> str:
-    """What is here and how to connect. `ollama`: the gate speaks Ollama's API too."""
+def index(url: str, version: str, health: Mapping[str, Health], models: Sequence[Model]) -> str:
+    """What is here and how to connect."""
     backends = [
         (
             _code(name),
@@ -37,8 +38,11 @@ def index(url: str, version: str, health: Mapping[str, Health], models: Sequence
         for model in models
     ]
     connect = [f'base_url = "{url}/v1"', f"curl {url}/v1/models"]
-    if ollama:
-        connect.append(f"OLLAMA_HOST={url} codex --oss")
+    chats = next((model.id for model in models if "chat" in model.abilities), "")
+    if chats:
+        chats = shlex.quote(chats)
+        connect.append(f"OLLAMA_HOST={url} ollama run {chats}")
+        connect.append(f"CODEX_OSS_BASE_URL={url}/v1 codex --oss --local-provider ollama -m {chats}")
     parts = [
         front(version),
         "<h2>Connect</h2>",

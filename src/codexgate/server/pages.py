@@ -40,8 +40,7 @@ async def index(request: web.Request) -> web.Response:
         return _page("codexgate", html.front(__version__))
     gate = request.app[CORE].gate
     health, models = await asyncio.gather(gate.health(), gate.models())
-    ollama = ("GET", "/api/version") in request.app[POLICIES]
-    return _page("codexgate", html.index(_url(request), __version__, health, models, ollama))
+    return _page("codexgate", html.index(_url(request), __version__, health, models))
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -89,7 +89,7 @@ def fault(status: int, body: bytes, model: str = "") -> Fault:
 
 
 def relay_fault(status: int, body: bytes) -> Fault:
-    """What a refusal of something that was only passed on means: often, without a word, that it is not there."""
+    """What a refusal of something that was only passed on means: without a word, that it is not there."""
     if status == 404 and not body:
         return Fault("not_found", "Ollama does not have it.")
     return fault(status, body)

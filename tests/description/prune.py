@@ -1,6 +1,6 @@
 """Make `published.json` from OpenAI's published description of its API.
 
-`python -m tests.openai.prune OPENAPI.json` keeps the answers of the routes that we have too, and
+`python -m tests.description.prune OPENAPI.json` keeps the answers of the routes that we have too, and
 of the schemas what decides whether an answer is well formed. Three habits of that document are put
 into words that every JSON Schema validator understands:
 
