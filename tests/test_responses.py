@@ -409,6 +409,7 @@ def test_tools_on_ollama(tmp_path: Path, streamed: bool) -> None:
                     ),
                     done(prompt=9, completion=8),
                 )
+                asked: Any
                 if streamed:
                     async with api.responses.stream(
                         model="qwen3:8b", input="where?", tools=[WEATHER]

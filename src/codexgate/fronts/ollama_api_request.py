@@ -102,7 +102,9 @@ class _Message(msgspec.Struct):
     tool_call_id: str | None = None
 
 
-class _Model(msgspec.Struct):
+class NamedBody(msgspec.Struct):
+    """What is asked about one model."""
+
     model: str | None = None
     name: str | None = None
     """What `model` was called before."""
@@ -122,12 +124,16 @@ class _Ask(msgspec.Struct):
     shift: bool | None = None
 
 
-class _Chat(_Ask):
+class ChatBody(_Ask):
+    """`POST /api/chat`."""
+
     messages: list[_Message] | None = None
     tools: list[_Tool] | None = None
 
 
-class _Generate(_Ask):
+class GenerateBody(_Ask):
+    """`POST /api/generate`."""
+
     prompt: str | None = None
     suffix: str | None = None
     system: str | None = None
@@ -137,16 +143,25 @@ class _Generate(_Ask):
     images: list[str] | None = None
 
 
-class _Embed(msgspec.Struct):
+class EmbedBody(msgspec.Struct):
+    """`POST /api/embed`."""
+
     model: str | None = None
     input: str | list[str] | None = None
-    prompt: str | None = None
-    """Of the older route."""
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     truncate: bool | None = None
 
 
-class _Copy(msgspec.Struct):
+class EmbeddingsBody(msgspec.Struct):
+    """`POST /api/embeddings`."""
+
+    model: str | None = None
+    prompt: str | None = None
+
+
+class CopyBody(msgspec.Struct):
+    """`POST /api/copy`."""
+
     source: str | None = None
     destination: str | None = None
 
@@ -158,7 +173,7 @@ _Whole = (
 """Go cuts what is behind the point."""
 
 
-class _Sampled(msgspec.Struct):
+class Options(msgspec.Struct):
     """The options that every backend understands."""
 
     temperature: float | None = None
@@ -170,11 +185,12 @@ class _Sampled(msgspec.Struct):
     frequency_penalty: float | None = None
 
 
-_read_chat = reader(_Chat)
-_read_generate = reader(_Generate)
-_read_embed = reader(_Embed)
-_read_model = reader(_Model)
-_read_copy = reader(_Copy)
+_read_chat = reader(ChatBody)
+_read_generate = reader(GenerateBody)
+_read_embed = reader(EmbedBody)
+_read_embeddings = reader(EmbeddingsBody)
+_read_named = reader(NamedBody)
+_read_copy = reader(CopyBody)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -199,13 +215,13 @@ def parse_generate(body: bytes) -> Parsed:
         if getattr(read, name):
             advice = "Leave it out; `/api/chat` takes a whole conversation."
             raise invalid(f"`{name}` is not supported, and would change the answer.", name, advice=advice)
+    continues, pictures = bool(read.raw or read.suffix), _images(read.images, "images")
+    if continues and pictures:
+        raise invalid("Pictures have no place in a text that is gone on with.", "images")
     if not read.prompt:
         return _parsed(read, unknown, ())
-    continues = bool(read.raw or read.suffix)
-    if continues and read.images:
-        raise invalid("Pictures have no place in a text that is gone on with.", "images")
     told = (Message("system", (Text(read.system),)),) if read.system else ()
-    asked = Message("user", (Text(read.prompt), *_images(read.images, "images")))
+    asked = Message("user", (Text(read.prompt), *pictures))
     parsed = _parsed(read, unknown, (*told, asked), raw=continues, suffix=read.suffix or "")
     return msgspec.structs.replace(parsed, options=parsed.options | {"raw": True}) if read.raw else parsed
 
@@ -225,13 +241,13 @@ def parse_embed(body: bytes) -> Embed:
 
 def parse_embeddings(body: bytes) -> Embed:
     """Read `POST /api/embeddings`, the older route, which takes one text."""
-    read, unknown = _read(_read_embed, body)
+    read, unknown = _read(_read_embeddings, body)
     return Embed(_model(read.model), (read.prompt,) if read.prompt else (), None, unknown)
 
 
 def parse_named(body: bytes) -> Named:
     """Read what is asked about one model: to show it, install it, delete it, push or create it."""
-    read, _ = _read(_read_model, body)
+    read, _ = _read(_read_named, body)
     return Named(_model(read.model or read.name), read.stream is not False)
 
 
@@ -280,7 +296,7 @@ def _parsed(
 ) -> Parsed:
     options = {name: value for name, value in (read.options or {}).items() if value is not None}
     sampling = _sampling(options, read)
-    options = {name: value for name, value in options.items() if name not in _Sampled.__struct_fields__}
+    options = {name: value for name, value in options.items() if name not in Options.__struct_fields__}
     if read.keep_alive is not None:
         options["keep_alive"] = read.keep_alive
     request = ChatRequest(
@@ -298,7 +314,7 @@ def _parsed(
 
 def _sampling(options: dict[str, Any], read: _Ask) -> Sampling:
     try:
-        asked = msgspec.convert(options, _Sampled)
+        asked = msgspec.convert(options, Options)
     except msgspec.ValidationError as error:
         raise _unreadable(error, "options.") from None
     limit = int(asked.num_predict or 0)
