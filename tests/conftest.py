@@ -1,11 +1,15 @@
 """Fixtures that more than one suite needs."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import Valkey
+
+# `llm` reads it when it is imported. Its plugin with the weights that we use wants a library to be built.
+os.environ["LLM_LOAD_PLUGINS"] = ""
 
 
 @pytest.fixture(scope="session")

@@ -47,9 +47,9 @@ def refs(value: object) -> set[str]:
             return set()
 
 
-def body(document: dict[str, Any], path: str) -> jsonschema_rs.Validator:
+def body(document: dict[str, Any], path: str, method: str = "post") -> jsonschema_rs.Validator:
     """What judges the JSON bodies of a route."""
-    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    content = document["paths"][path][method]["requestBody"]["content"]["application/json"]
     return jsonschema_rs.validator_for({**content["schema"], "components": document["components"]})
 
 
@@ -62,7 +62,8 @@ def test_every_route_is_described_and_no_other(document: dict[str, Any]) -> None
     }
     assert document["openapi"].startswith("3.1.")
     rows = {(row.method, re.sub(r":[^}]+", "", row.path)) for row in endpoints()}
-    assert described == {(method, path) for method, path in rows if not path.startswith("/api/")}
+    assert sorted(rows - described) == []  # openapi/operations.py says nothing of these
+    assert sorted(described - rows) == []
 
 
 def test_no_description_is_of_a_route_that_is_gone() -> None:
@@ -108,6 +109,7 @@ def test_every_field_that_the_code_reads_is_described(document: dict[str, Any]) 
 
 
 HELLO = {"role": "user", "content": "hi"}
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
 JSON_FORMAT = {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}
 BODIES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "a chat": ("/v1/chat/completions", {"messages": [HELLO]}, True),
@@ -148,6 +150,17 @@ BODIES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "nothing to embed": ("/v1/embeddings", {"model": "demo-embed", "input": []}, False),
     "a decision": ("/v1/approvals/{id}", {"decision": "accept"}, True),
     "no decision": ("/v1/approvals/{id}", {"decision": "perhaps"}, False),
+    "Ollama's chat": ("/api/chat", {"model": "m", "messages": [HELLO], "options": {"num_ctx": 9}}, True),
+    "a chat with nobody": ("/api/chat", {"messages": [HELLO]}, False),
+    "an option of another type": ("/api/chat", {"model": "m", "options": {"seed": "x"}}, False),
+    "thinking harder than hard": ("/api/chat", {"model": "m", "think": "harder"}, False),
+    "a picture": ("/api/generate", {"model": "m", "images": [PNG]}, True),
+    "a picture that is none": ("/api/generate", {"model": "m", "images": ["aGVsbG8="]}, False),
+    "a picture to go on with": ("/api/generate", {"model": "m", "images": [PNG], "raw": True}, False),
+    "a template": ("/api/generate", {"model": "m", "template": "{{ .Prompt }}"}, False),
+    "an empty text among others": ("/api/embed", {"model": "m", "input": ["a", ""]}, False),
+    "a model by its older field": ("/api/show", {"name": "m"}, True),
+    "a copy of nothing": ("/api/copy", {"destination": "m"}, False),
 }
 
 
@@ -160,6 +173,7 @@ def test_what_the_parsers_ask_is_said(
 
 def test_examples_are_valid(document: dict[str, Any]) -> None:
     for path, methods in document["paths"].items():
-        content = methods.get("post", {}).get("requestBody", {}).get("content", {})
-        if "application/json" in content:
-            assert body(document, path).is_valid(content["application/json"]["example"]), path
+        for method, operation in methods.items():
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            if "example" in content:
+                assert body(document, path, method).is_valid(content["example"]), path

@@ -218,7 +218,11 @@ class MemoryStore(Protocol):
         ...
 
     async def namespaces(self) -> tuple[tuple[str, int, str, int], ...]:
-        """Name, number of entries, model and dimension of each."""
+        """Name, number of entries, model and dimension of each, by name."""
+        ...
+
+    async def models(self, namespaces: Sequence[str] = ()) -> tuple[tuple[str, int], ...]:
+        """What embedded these namespaces, or all: each model once, with its dimension; cheap."""
         ...
 
     async def touch(self, ids: Sequence[str]) -> None:
@@ -234,7 +238,10 @@ class MemoryStore(Protocol):
         ...
 
     async def switch(self, namespace: str, model: str) -> int:
-        """Make the new vectors of a namespace the ones that serve, at once; how many."""
+        """Make the new vectors of a namespace the ones that serve, at once; how many.
+
+        0, and nothing is changed, when one of its entries has none yet.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -163,7 +163,8 @@ class Draft(msgspec.Struct, frozen=True):
     """A memory that is to be kept."""
 
     content: str
-    namespace: str = "default"
+    namespace: str = ""
+    """Empty: the default one."""
     summary: str = ""
     """Empty: the beginning of the content."""
     tags: tuple[str, ...] = ()
@@ -171,7 +172,10 @@ class Draft(msgspec.Struct, frozen=True):
     source: str = ""
     """Who or what it comes from: `cli`, `mcp`, the path of a file."""
     key: str = ""
-    """What an import knows it by: the same key in a namespace is the same entry, however often it comes."""
+    """What an import knows it by: the same key in a namespace is the same entry, however often it comes.
+
+    A UUID is the entry's id itself, so that what was exported comes back under its id.
+    """
     created: float = 0.0
     """Unix seconds; 0: now."""
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from rich import progress as bar
 from rich.console import Console
@@ -40,6 +40,39 @@ def progress(file: TextIO, *, colour: bool) -> Iterator[Callable[[Progress], Non
     )
     with bar.Progress(*columns, console=console, expand=True) as bars:
         yield _Parts(bars).feed
+
+
+class Counting(NamedTuple):
+    """A long work that is counted."""
+
+    show: Callable[[int, float], None]
+    """What is done so far: how many, and what part of all that is (0 to 1)."""
+    say: Callable[[str], None]
+    """Tell a line, above the bar if there is one."""
+
+
+@contextmanager
+def counting(file: TextIO, what: str, *, colour: bool) -> Iterator[Counting]:
+    """A bar with rate and remaining time on a terminal; elsewhere nothing but what is said."""
+    if not file.isatty():
+        yield Counting(lambda done, part: None, lambda line: print(escape_line(line), file=file, flush=True))
+        return
+    console = Console(file=file, color_system="standard" if colour else None, highlight=False)
+    columns = (
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f}%  {task.fields[done]:,} {task.description}"),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TimeRemainingColumn(compact=True),
+    )
+    begun = time.monotonic()
+    with bar.Progress(*columns, console=console, expand=True) as bars:
+        task = bars.add_task(what, total=1.0, done=0, rate=0.0)
+
+        def show(done: int, part: float) -> None:
+            rate = done / max(time.monotonic() - begun, 0.001)
+            bars.update(task, completed=part, done=done, rate=rate)
+
+        yield Counting(show, lambda line: console.print(escape_line(line), markup=False, soft_wrap=True))
 
 
 class _Parts:

@@ -21,14 +21,14 @@ from .openai_error import UNREADABLE, unreadable
 
 T = TypeVar("T")
 
-_ROLES: dict[str, Role] = {
+ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "developer",
     "user": "user",
     "assistant": "assistant",
     "tool": "tool",
 }
-_EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "xhigh"}
+EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "xhigh"}
 _NEVER = re.compile(r"[+-]?0+(\.0*)?(ns|us|µs|ms|s|m|h)?")
 """A duration of nothing, as Go writes it."""
 MOST = 4096
@@ -335,12 +335,12 @@ def _effort(think: bool | str | None) -> str:
     """`true` is as much as a model thinks by itself."""
     if think is None or isinstance(think, bool):
         return {None: "", True: "medium", False: "none"}[think]
-    if think not in _EFFORTS:
+    if think not in EFFORTS:
         raise invalid(
             f'invalid think value: \'{think[:20]}\' (must be "high", "medium", "low", "max", true, or false)',
             "think",
         )
-    return _EFFORTS[think]
+    return EFFORTS[think]
 
 
 def _format(format: str | dict[str, Any] | None) -> Format:
@@ -378,9 +378,9 @@ class _Calls:
 
 
 def _message(read: _Message, at: str, calls: _Calls) -> Message:
-    role = _ROLES.get(read.role.lower())
+    role = ROLES.get(read.role.lower())
     if role is None:
-        raise invalid(f"`{at}.role` is one of {', '.join(_ROLES)}.", f"{at}.role")
+        raise invalid(f"`{at}.role` is one of {', '.join(ROLES)}.", f"{at}.role")
     text = (Text(read.content),) if read.content else ()
     made = tuple(
         calls.make(call, f"{at}.tool_calls[{index}]") for index, call in enumerate(read.tool_calls or ())

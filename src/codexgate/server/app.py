@@ -83,14 +83,14 @@ async def listening(core: Core, listen: Listen) -> AsyncIterator[Running]:
     runner = web.AppRunner(
         app,
         handle_signals=False,
-        access_log=None,
         handler_cancellation=True,  # aiohttp would let a handler run on after its client left
-        keepalive_timeout=75,
         shutdown_timeout=1,
     )
     await runner.setup()
-    assert runner.server is not None
-    connections = Connections(runner.server, listen.max_connections)
+    make = partial(
+        Protocol, runner.server, loop=asyncio.get_running_loop(), access_log=None, keepalive_timeout=75
+    )
+    connections = Connections(make, listen.max_connections)
     server, url = await _bind(connections, listen)
     app[RULES].hosts.update(_hosts(listen, url))
     try:

@@ -10,12 +10,13 @@ from typing import Any
 
 from ... import __version__
 from ..guard import Policy
+from . import ollama
 from .answers import NAME, SCHEMAS, TEXT, ref
 from .bodies import schemas
 from .operations import BEFORE, JSON, OF_A_CHAT, OPERATIONS, Operation, Parameter, operation, original
 
 _ABOUT = """Routes under `/v1` are there under `/openai/v1` too, where an agent's activity is shown in the
-answer's text; their `servers` say so. Routes under `/api` are Ollama's, as Ollama documents them.
+answer's text; their `servers` say so. Routes under `/api` are Ollama's, with Ollama's errors.
 Fields that are not described are passed over."""
 
 _ALWAYS = {
@@ -73,8 +74,12 @@ def describe(
             said["servers"] = [{"url": before} for before in ("/", *also)]
         paths.setdefault(path, {})[method.lower()] = said
     components = {
-        "schemas": dict(sorted({**SCHEMAS, **schemas()}.items())),
-        "responses": {f"Error{status}": _error(status) for status in sorted(_WHEN)},
+        "schemas": dict(sorted({**SCHEMAS, **ollama.SCHEMAS, **schemas()}.items())),
+        "responses": {
+            f"{shape}{status}": _error(status, shape)
+            for shape in ("Error", "OllamaError")
+            for status in sorted(_WHEN)
+        },
         "headers": _HEADERS,
         "securitySchemes": {
             "key": {"type": "http", "scheme": "bearer", "description": "`codexgate key show` prints it."}
@@ -100,7 +105,8 @@ def _operation(
     }
     if about.about:
         said["description"] = about.about
-    parameters = [_in_path(name) for name in re.findall(r"\{(\w+)\}", path)]
+    told = {each.name for each in about.parameters}
+    parameters = [_in_path(name) for name in re.findall(r"\{(\w+)\}", path) if name not in told]
     parameters += [_parameter(each) for each in about.parameters]
     if about.parameters == OF_A_CHAT:
         which = "The chat that this goes on with."
@@ -112,7 +118,8 @@ def _operation(
         if about.example is not None:
             content[JSON]["example"] = about.example
         said["requestBody"] = {"required": True, "content": content}
-    said["responses"] = _responses(policy, about, keyed)
+    shape = "OllamaError" if path.startswith("/api/") else "Error"
+    said["responses"] = _responses(policy, about, keyed, shape)
     if keyed and not policy.open:
         said["security"] = [{"key": []}]
     return said
@@ -123,14 +130,16 @@ def _in_path(name: str) -> dict[str, Any]:
 
 
 def _parameter(each: Parameter) -> dict[str, Any]:
-    return {"name": each.name, "in": each.place, "description": each.about, "schema": each.schema}
+    said = {"name": each.name, "in": each.place, "description": each.about, "schema": each.schema}
+    return said | ({"required": True} if each.place == "path" else {})
 
 
-def _responses(policy: Policy, about: Operation, keyed: bool) -> dict[str, Any]:
+def _responses(policy: Policy, about: Operation, keyed: bool, shape: str) -> dict[str, Any]:
+    """`shape`: the name of what an error looks like."""
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
     responses: dict[str, Any] = {
         str(status): {
-            "description": "As asked." if status == 200 else _WHEN[status],
+            "description": _WHEN.get(status, "As asked."),
             "headers": headers,
             "content": {media: {"schema": schema} for media, schema in content.items()},
         }
@@ -140,12 +149,12 @@ def _responses(policy: Policy, about: Operation, keyed: bool) -> dict[str, Any]:
     errors |= {401} if keyed and not policy.open else set()
     errors |= {413, 415} if policy.body != "none" else set()
     for status in sorted(errors):
-        responses.setdefault(str(status), {"$ref": f"#/components/responses/Error{status}"})
+        responses.setdefault(str(status), {"$ref": f"#/components/responses/{shape}{status}"})
     return responses
 
 
-def _error(status: int) -> dict[str, Any]:
-    return {"description": _WHEN[status], "content": {JSON: {"schema": ref("Error")}}}
+def _error(status: int, shape: str) -> dict[str, Any]:
+    return {"description": _WHEN[status], "content": {JSON: {"schema": ref(shape)}}}
 
 
 def _id(method: str, path: str) -> str:

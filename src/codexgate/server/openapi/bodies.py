@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ...fronts import (
+    ollama_api_request,
     openai_chat_request,
     openai_completions_request,
     openai_conversations,
@@ -36,6 +37,15 @@ BODIES: dict[str, tuple[Any, ...]] = {
     "Embeddings": (openai_embeddings._Body,),
     "Ozwell": (ozwell_responses._Body,),
     "Approval": (approvals._Decision,),
+    "Ollama": (
+        ollama_api_request.ChatBody,
+        ollama_api_request.GenerateBody,
+        ollama_api_request.EmbedBody,
+        ollama_api_request.EmbeddingsBody,
+        ollama_api_request.NamedBody,
+        ollama_api_request.CopyBody,
+        ollama_api_request.Options,
+    ),
 }
 """The structs that read the bodies. Their schemas begin with these words: `ChatRequest`, `ChatMessage`."""
 
@@ -67,6 +77,9 @@ def _choice(named: str) -> Schema:
 _TEXTS = many(_SOME_TEXT) | {"minItems": 1}
 _IDS = many({"type": "integer", "minimum": 0, "maximum": 100_255}) | {"minItems": 1}
 _PROMPT = _either(_SOME_TEXT, _TEXTS, _IDS, many(_IDS) | {"minItems": 1})
+_DIMENSIONS = _either({"type": "integer", "minimum": 1, "maximum": 4096}, {"type": "null"}) | {
+    "description": "As many as the model can give; no model here gives more than 4096."
+}
 _TYPED = {"type": "object", "properties": {"type": TEXT}, "required": ["type"]}
 _NOT_LEFT_OUT = ["function", "custom", "namespace", *sorted(openai_tools._REFUSED)]
 _NAMED = {"type": one_of("function", "custom"), "name": _SOME_TEXT}
@@ -131,6 +144,21 @@ _STORED: Schema = {
     "text, a PDF or a picture: what is none of them is refused, for which JSON Schema has no words.",
     "properties": {"file_id": _SOME_TEXT, "file_data": None, "file_url": None},
     "required": ["file_id"],
+}
+
+_64 = "[A-Za-z0-9+/]"
+_PICTURE = {
+    "type": "string",
+    "description": "Base64 of a PNG, JPEG, GIF or WebP picture.",
+    "pattern": f"^(iVBORw0KGg[opqr]{_64}|/9j/|R0lGOD[dl]h|UklGR[g-v]{_64}{{4}}[BFJNRVZdhlptx159]XRUJQ)"
+    f"({_64}{{4}})*({_64}{{2}}==|{_64}{{3}}=)?$",
+}
+_PICTURES = _either(many(_PICTURE), {"type": "null"})
+_OLLAMA = {
+    "model": _SOME_TEXT,
+    "options": _either(ref("OllamaOptions"), {"type": "null"}),
+    "format": _either({"enum": [None, "", "json"]}, {"type": "object"}),
+    "think": {"enum": [None, True, False, *ollama_api_request.EFFORTS]},
 }
 
 REFINED: dict[str, Schema | None] = {
@@ -240,8 +268,7 @@ REFINED: dict[str, Schema | None] = {
         "properties": {
             "input": _PROMPT,
             "model": _SOME_TEXT,
-            "dimensions": _either({"type": "integer", "minimum": 1, "maximum": 4096}, {"type": "null"})
-            | {"description": "As many as the model can give; no model here gives more than 4096."},
+            "dimensions": _DIMENSIONS,
         },
         "required": ["input", "model"],
     },
@@ -251,6 +278,44 @@ REFINED: dict[str, Schema | None] = {
             "previous_response_id": _nothing(""),
             "conversation": _nothing("", {}),
         }
+    },
+    "OllamaChatRequest": {"properties": _OLLAMA, "required": ["model"]},
+    "OllamaMessage": {
+        "properties": {"role": {"enum": [*ollama_api_request.ROLES]}, "images": _PICTURES},
+    },
+    "OllamaGenerateRequest": {
+        "properties": {
+            **_OLLAMA,
+            "images": _PICTURES,
+            "template": _nothing(""),
+            "context": _nothing([]),
+        },
+        "required": ["model"],
+        "allOf": [
+            _either({"properties": {"raw": _OFF}}, {"properties": {"system": _NO}}),
+            _either(
+                {"properties": {"raw": _OFF, "suffix": _NO}}, {"properties": {"images": {"enum": [None, []]}}}
+            ),
+        ],
+    },
+    "OllamaEmbedRequest": {
+        "properties": {
+            "model": _SOME_TEXT,
+            "input": _either(
+                TEXT, many(_SOME_TEXT) | {"maxItems": ollama_api_request.MOST}, {"type": "null"}
+            ),
+            "dimensions": _DIMENSIONS,
+        },
+        "required": ["model"],
+    },
+    "OllamaEmbeddingsRequest": {"properties": {"model": _SOME_TEXT}, "required": ["model"]},
+    "OllamaNamedRequest": _either(
+        {"properties": {"model": _SOME_TEXT}, "required": ["model"]},
+        {"properties": {"model": _NO, "name": _SOME_TEXT}, "required": ["name"]},
+    ),
+    "OllamaCopyRequest": {
+        "properties": {"source": _SOME_TEXT, "destination": _SOME_TEXT},
+        "required": ["source", "destination"],
     },
 }
 """By schema; merged into what the types say. What is `None` is left out."""
@@ -272,7 +337,9 @@ def schemas() -> dict[str, Schema]:
 
 def _name(generated: str, prefix: str) -> str:
     word = generated.rpartition(".")[2].lstrip("_")
-    return prefix + ("Request" if word in ("Body", "Decision") else word)
+    if word.endswith(("Body", "Decision")):
+        word = word.removesuffix("Body").removesuffix("Decision") + "Request"
+    return prefix + word
 
 
 def _renamed(schema: Any, prefix: str) -> Any:

@@ -14,7 +14,8 @@ from ..context import MEMORY, SESSION
 from ..guard import Policy
 from .answers import NAME, TEXT, Schema, ref
 
-JSON, EVENTS = "application/json", "text/event-stream"
+JSON, EVENTS, LINES = "application/json", "text/event-stream", "application/x-ndjson"
+BYTES = "application/octet-stream"
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -22,7 +23,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
     name: str
     place: str
-    """`query` or `header`; what stands in the path is known from it."""
+    """`query`, `header`, or `path` where more is asked of it than to be there."""
     schema: Schema
     about: str = ""
 
@@ -50,6 +51,12 @@ def _ok(name: str) -> dict[int, dict[str, Schema]]:
 
 def _streamed(name: str, events: Schema) -> dict[int, dict[str, Schema]]:
     return {200: {JSON: ref(name), EVENTS: events}}
+
+
+def _lines(name: str) -> dict[int, dict[str, Schema]]:
+    """An answer of Ollama's: whole, or one line after the other."""
+    each = {"anyOf": [ref(name), ref("OllamaError")], "description": "Each line of the stream."}
+    return {200: {JSON: ref(name), LINES: each}}
 
 
 def _events(*schemas: str, end: str = "", names: Schema | None = None) -> Schema:
@@ -112,6 +119,14 @@ _FORM: Schema = {
         "expires_after[seconds]": ["expires_after[anchor]"],
     },
 }
+
+_DIGEST = Parameter(
+    "digest", "path", {"type": "string", "pattern": "^sha256[:-][0-9a-f]{64}$"}, "Of the file's content."
+)
+_BINARY: Schema = {"type": "string", "format": "binary"}
+_OF_OLLAMA = (404, 502, 504)
+"""Of routes that are passed on to the Ollama behind the gate: it refuses, or fails."""
+_PASSED_ON = "Done by the Ollama behind the gate, and answered by it."
 
 _OZWELL: Schema = {"enum": ["start", "content", "completion", "done", "error"]}
 
@@ -255,7 +270,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /files/{id}/content": Operation(
         "Files",
         "Its content",
-        {200: {"application/octet-stream": {}}},
+        {200: {BYTES: {}}},
         "To be saved, not shown.",
         errors=(404,),
     ),
@@ -278,6 +293,115 @@ OPERATIONS: dict[str, Operation] = {
         errors=(404,),
         example={"decision": "accept"},
     ),
+    "GET /api/version": Operation("Ollama", "The version that clients may count on", _ok("OllamaVersion")),
+    "GET /api/tags": Operation("Ollama", "Every model", _ok("OllamaModels")),
+    "GET /api/ps": Operation("Ollama", "The models in memory", _ok("OllamaLoaded")),
+    "POST /api/show": Operation(
+        "Ollama",
+        "One model",
+        _ok("OllamaShown"),
+        body=_asked("OllamaNamedRequest"),
+        errors=(404,),
+        example={"model": "demo"},
+    ),
+    "POST /api/chat": Operation(
+        "Ollama",
+        "Answer a chat",
+        _lines("OllamaChatAnswer"),
+        "Streamed unless `stream` is `false`. Without messages the model is loaded, or let go of.",
+        body=_asked("OllamaChatRequest"),
+        parameters=OF_A_CHAT,
+        errors=(*MODEL_ERRORS, 409),
+        example={"model": "demo", "messages": [{"role": "user", "content": "hello"}]},
+    ),
+    "POST /api/generate": Operation(
+        "Ollama",
+        "Answer a text, or go on with it",
+        _lines("OllamaGenerateAnswer"),
+        "Streamed unless `stream` is `false`. Without a prompt the model is loaded, or let go of.",
+        body=_asked("OllamaGenerateRequest"),
+        parameters=OF_A_CHAT,
+        errors=(*MODEL_ERRORS, 409),
+        example={"model": "demo", "prompt": "hello"},
+    ),
+    "POST /api/embed": Operation(
+        "Ollama",
+        "Vectors of texts",
+        _ok("OllamaVectors"),
+        body=_asked("OllamaEmbedRequest"),
+        errors=MODEL_ERRORS,
+        example={"model": "demo-embed", "input": ["hello", "world"]},
+    ),
+    "POST /api/embeddings": Operation(
+        "Ollama",
+        "The vector of one text",
+        _ok("OllamaVector"),
+        "The older route.",
+        body=_asked("OllamaEmbeddingsRequest"),
+        errors=MODEL_ERRORS,
+        example={"model": "demo-embed", "prompt": "hello"},
+    ),
+    "POST /api/pull": Operation(
+        "Ollama",
+        "Install a model",
+        _lines("OllamaProgress"),
+        "Of one that is here, success is told at once.",
+        body=_asked("OllamaNamedRequest"),
+        errors=(*_OF_OLLAMA, 409),
+        example={"model": "demo"},
+    ),
+    "POST /api/push": Operation(
+        "Ollama",
+        "Put a model into a registry",
+        _lines("OllamaProgress"),
+        _PASSED_ON,
+        body=_asked("OllamaNamedRequest"),
+        errors=_OF_OLLAMA,
+        example={"model": "me/mine"},
+    ),
+    "POST /api/create": Operation(
+        "Ollama",
+        "Make a model",
+        _lines("OllamaProgress"),
+        f"{_PASSED_ON} Ollama's documentation tells the further fields.",
+        body=_asked("OllamaNamedRequest"),
+        errors=_OF_OLLAMA,
+        example={"model": "mine", "from": "qwen3:8b"},
+    ),
+    "POST /api/copy": Operation(
+        "Ollama",
+        "Give a model another name",
+        {200: {}},
+        _PASSED_ON,
+        body=_asked("OllamaCopyRequest"),
+        errors=_OF_OLLAMA,
+        example={"source": "qwen3:8b", "destination": "mine"},
+    ),
+    "DELETE /api/delete": Operation(
+        "Ollama",
+        "Delete a model from disk",
+        {200: {}},
+        body=_asked("OllamaNamedRequest"),
+        errors=_OF_OLLAMA,
+        example={"model": "mine"},
+    ),
+    "HEAD /api/blobs/{digest}": Operation(
+        "Ollama",
+        "Whether a file is there",
+        {200: {}},
+        _PASSED_ON,
+        parameters=(_DIGEST,),
+        errors=_OF_OLLAMA,
+    ),
+    "POST /api/blobs/{digest}": Operation(
+        "Ollama",
+        "Send a file to make a model of",
+        {201: {}},
+        _PASSED_ON,
+        body={BYTES: _BINARY, JSON: {}},
+        parameters=(_DIGEST,),
+        errors=(*_OF_OLLAMA, 415),
+    ),
 }
 """By method and path, the latter without its base where several have it."""
 
@@ -287,7 +411,7 @@ BEFORE = ("/openai", "/ozwell")
 
 
 def operation(method: str, path: str) -> Operation | None:
-    """What is said of a route, if anything is: `/api/` is Ollama's, and Ollama's documents tell it."""
+    """What is said of a route, if anything is."""
     return OPERATIONS.get(f"{method} {path}") or OPERATIONS.get(f"{method} {path.removeprefix(BASE)}")
 
 
