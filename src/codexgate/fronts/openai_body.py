@@ -9,7 +9,26 @@ from typing import Any, TypeVar
 
 import msgspec
 
-T = TypeVar("T")
+from .openai_error import UNREADABLE, unreadable
+
+T = TypeVar("T", bound=msgspec.Struct)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def parser(type: type[T]) -> Callable[[bytes], tuple[T, tuple[str, ...]]]:
+    """A function from a body to a `type` and the names of the fields that it passes over.
+
+    Raises GateError (invalid_request) naming the field at fault.
+    """
+    decode, known = reader(type), frozenset(type.__struct_fields__)
+
+    def parse(body: bytes) -> tuple[T, tuple[str, ...]]:
+        try:
+            return decode(body), tuple(name for name in _fields(body) if name not in known)
+        except UNREADABLE as error:
+            raise unreadable(error) from error
+
+    return parse
 
 
 def reader(type: type[T]) -> Callable[[bytes], T]:

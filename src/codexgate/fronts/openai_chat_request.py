@@ -26,8 +26,7 @@ from ..chat import (
     ToolChoice,
 )
 from ..errors import invalid
-from .openai_body import reader
-from .openai_error import UNREADABLE, unreadable
+from .openai_body import parser
 
 _Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
@@ -176,18 +175,13 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
 }
 """Fields whose neglect would change the answer's meaning, and the values that ask for nothing."""
 
-_decode = reader(_Body)
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read = parser(_Body)
 
 
 def parse(body: bytes) -> Parsed:
     """Read a request body. Raises GateError (invalid_request) naming the field at fault."""
-    try:
-        read = _decode(body)
-        unknown = tuple(name for name in _decode_fields(body) if name not in _Body.__struct_fields__)
-        _refuse(body, unknown)
-    except UNREADABLE as error:
-        raise unreadable(error) from error
+    read, unknown = _read(body)
+    _refuse(body, unknown)
     if not read.messages:
         raise invalid("`messages` is empty; a chat needs at least one message.", "messages")
     options = read.stream_options or _StreamOptions()

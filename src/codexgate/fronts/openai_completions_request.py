@@ -13,8 +13,7 @@ import msgspec
 
 from ..chat import ChatRequest, Message, Sampling, Text
 from ..errors import invalid
-from .openai_body import reader
-from .openai_error import UNREADABLE, unreadable
+from .openai_body import parser
 
 MOST = 128
 """Choices that one request may ask for: prompts times `n`."""
@@ -65,17 +64,12 @@ class _Body(msgspec.Struct):
     user: str | None = None
 
 
-_decode = reader(_Body)
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read = parser(_Body)
 
 
 def parse(body: bytes) -> Parsed:
     """Read a request body. Raises GateError (invalid_request) naming the field at fault."""
-    try:
-        read = _decode(body)
-        unknown = tuple(name for name in _decode_fields(body) if name not in _Body.__struct_fields__)
-    except UNREADABLE as error:
-        raise unreadable(error) from error
+    read, unknown = _read(body)
     prompts, choices = _prompts(read.prompt), read.n or 1
     if len(prompts) * choices > MOST:
         raise invalid(f"{len(prompts)} prompts times `n` are more than {MOST} choices.", "prompt")

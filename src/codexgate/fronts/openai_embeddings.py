@@ -13,8 +13,7 @@ import msgspec
 
 from ..errors import invalid
 from ..records import Embeddings
-from .openai_body import reader
-from .openai_error import UNREADABLE, unreadable
+from .openai_body import parser
 
 Format = Literal["float", "base64"]
 
@@ -48,17 +47,12 @@ class _Body(msgspec.Struct):
     user: str | None = None
 
 
-_decode = reader(_Body)
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read = parser(_Body)
 
 
 def parse(body: bytes) -> Parsed:
     """Read a request body. Raises GateError (invalid_request) naming the field at fault."""
-    try:
-        read = _decode(body)
-        unknown = tuple(name for name in _decode_fields(body) if name not in _Body.__struct_fields__)
-    except UNREADABLE as error:
-        raise unreadable(error) from error
+    read, unknown = _read(body)
     if not read.model:
         advice = "`codexgate models` lists those that embed."
         raise invalid("`model` is missing; an embedding is of one model.", "model", advice=advice)

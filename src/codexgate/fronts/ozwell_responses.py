@@ -14,8 +14,7 @@ from ..errors import invalid
 from ..events import Done, Event, Failed, TextDelta, Usage
 from ..fold import Reply
 from ..sse import named
-from .openai_body import reader
-from .openai_error import UNREADABLE, unreadable
+from .openai_body import parser
 from .openai_error import body as error_body
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -59,17 +58,12 @@ class _Body(msgspec.Struct):
 _REFUSED = ("tools", "previous_response_id", "conversation")
 """What this dialect has no answer to, and whose neglect would change the meaning."""
 
-_decode = reader(_Body)
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read = parser(_Body)
 
 
 def parse(body: bytes) -> Parsed:
     """Read a request body. Raises GateError (invalid_request) naming the field at fault."""
-    try:
-        read = _decode(body)
-        unknown = tuple(name for name in _decode_fields(body) if name not in _Body.__struct_fields__)
-    except UNREADABLE as error:
-        raise unreadable(error) from error
+    read, unknown = _read(body)
     for name in _REFUSED:
         if getattr(read, name):
             raise invalid(f"`{name}` is not part of this dialect.", name, advice="Ask `/v1/responses`.")
