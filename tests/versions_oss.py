@@ -21,14 +21,30 @@ from tests.versions_codex import install, latest
 
 LIMIT = 60.0
 """Seconds for one run."""
+PATCH = """apply_patch <<'EOF'
+*** Begin Patch
+*** Update File: notes.txt
+@@
+-one
++two
+*** End Patch
+EOF
+"""
+COMMANDS = ("ls", "cat notes.txt", "echo done > made.txt", PATCH)
 INSTALLED, MISSING = "qwen3:8b", "tiny:latest"
+
+
+def is_old(program: Path) -> bool:
+    """It speaks chat completions, and has another shell."""
+    return "0.23.0" in program.parts
 
 
 async def run(program: Path, url: str, home: Path, model: str) -> str:
     """One run of `codex exec --oss`; returns what it wrote. Raises AssertionError when it failed."""
-    local = () if "0.23.0" in program.parts else ("--local-provider", "ollama")
+    local = () if is_old(program) else ("--local-provider", "ollama")
+    sandbox = ("--skip-git-repo-check", "-s", "workspace-write")
     process = await asyncio.create_subprocess_exec(
-        *(str(program), "exec", "--skip-git-repo-check", "--oss", *local, "-m", model, "say hello"),
+        *(str(program), "exec", *sandbox, "--oss", *local, "-m", model, "say hello"),
         cwd=home,
         env={
             "PATH": os.environ["PATH"],
@@ -59,13 +75,16 @@ async def check(program: Path, folder: Path) -> dict[str, str]:
             for name, model in (("installed", INSTALLED), ("pulled", MISSING)):
                 home = folder / name
                 home.mkdir()
-                if model == INSTALLED:
-                    shell = "shell" if "0.23.0" in program.parts else "exec_command"
-                    arguments = {"command": ["ls"]} if shell == "shell" else {"cmd": "ls"}
-                    ollama.next(say(calls=[call(shell, arguments)]), done())
+                (home / "notes.txt").write_text("one\n")
+                for command in COMMANDS if model == INSTALLED else ():
+                    old = {"command": ["bash", "-lc", command]}
+                    tool = call("shell", old) if is_old(program) else call("exec_command", {"cmd": command})
+                    ollama.next(say(calls=[tool]), done())
                 ollama.next(say("Hello from the gate."), done())
                 try:
                     await run(program, url, home, model)
+                    if model == INSTALLED and (home / "notes.txt").read_text() != "two\n":
+                        raise AssertionError("the patch was not applied")
                     results[name] = "ok"
                 except AssertionError as failed:
                     results[name] = str(failed)
