@@ -96,6 +96,29 @@ def test_exactly_one_host_and_it_is_ours(lines: tuple[str, ...]) -> None:
     assert status in (b"400", b"421")
 
 
+UNREADABLE: dict[str, tuple[str, ...]] = {
+    "no HTTP": ("hello",),
+    "a header with a control character": (
+        "GET /health HTTP/1.1",
+        "Host: 127.0.0.1:PORT",
+        "Authorization: Bearer sk-\x01",
+    ),
+    "a line without end": (f"GET /{'a' * 10_000} HTTP/1.1", "Host: 127.0.0.1:PORT"),
+}
+
+
+@pytest.mark.parametrize("lines", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_cannot_be_read_is_refused_in_our_shape(
+    lines: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    head, _, body = raw(*lines).partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] == b"400"
+    assert b"Server: codexgate" in head
+    assert msgspec.json.decode(body)["error"]["type"] == "invalid_request_error"
+    assert b"sk-" not in body
+    assert "sk-" not in caplog.text
+
+
 @pytest.mark.parametrize("host", ["localhost:PORT", "127.0.0.1:PORT", "[::1]:PORT", "LOCALHOST:PORT"])
 def test_our_own_names_are_served(host: str) -> None:
     assert raw("GET /health HTTP/1.1", f"Host: {host}").startswith(b"HTTP/1.1 200")

@@ -55,7 +55,9 @@ class Counting(NamedTuple):
 def counting(file: TextIO, what: str, *, colour: bool) -> Iterator[Counting]:
     """A bar with rate and remaining time on a terminal; elsewhere nothing but what is said."""
     if not file.isatty():
-        yield Counting(lambda done, part: None, lambda line: print(escape_line(line), file=file, flush=True))
+        yield Counting(
+            lambda _done, _part: None, lambda line: print(escape_line(line), file=file, flush=True)
+        )
         return
     console = Console(file=file, color_system="standard" if colour else None, highlight=False)
     columns = (

@@ -9,15 +9,30 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import msgspec
 from aiohttp import web
 
 from ..core import Core
+from ..errors import Fault
+from ..fronts import openai_error
 from ..fronts.openai_chat import ReasoningField
 from .connection import Connections
 from .context import CHATS, CORE, REASONING, Chats
-from .guard import DRAINING, JSON_LIMIT, METRICS, POLICIES, RULES, SLOTS, Rules, Slots, add_headers, guard
+from .guard import (
+    DRAINING,
+    JSON_LIMIT,
+    METRICS,
+    POLICIES,
+    RULES,
+    SLOTS,
+    Rules,
+    Slots,
+    add_headers,
+    guard,
+    reply_json,
+)
 from .metrics import Metrics
 from .reply import STREAMS, Line
 from .routes import endpoints
@@ -54,6 +69,29 @@ class Running(msgspec.Struct):
     routes: tuple[str, ...]
 
 
+class Protocol(web.RequestHandler):
+    """aiohttp's, but for its answer to what it cannot read as HTTP, and so never reaches the guard."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Refuse it. What was sent is not repeated, nor logged: a key may be in it."""
+        if status != 400:
+            return super().handle_error(request, status, exc, message)
+        advice = "Is it HTTP/1.1, and its head not larger than 8 KiB a line?"
+        fault = Fault("invalid_request", "The request cannot be read.", advice)
+        log.warning("request.error", extra={"fields": {"status": status, "error": fault.message}})
+        response = reply_json(openai_error.body(fault), status, {"Server": "codexgate"})
+        response.force_close()
+        return response
+
+
 def make_app(core: Core, listen: Listen) -> web.Application:
     """Build the application. The caller opens and closes the core."""
     app = web.Application(middlewares=[guard], client_max_size=JSON_LIMIT)
@@ -87,8 +125,13 @@ async def listening(core: Core, listen: Listen) -> AsyncIterator[Running]:
         shutdown_timeout=1,
     )
     await runner.setup()
+    assert runner.server is not None
     make = partial(
-        Protocol, runner.server, loop=asyncio.get_running_loop(), access_log=None, keepalive_timeout=75
+        Protocol,
+        runner.server,
+        loop=asyncio.get_running_loop(),
+        access_log=None,  # type: ignore[arg-type]  # that there may be none is in its documentation
+        keepalive_timeout=75,
     )
     connections = Connections(make, listen.max_connections)
     server, url = await _bind(connections, listen)
