@@ -55,6 +55,24 @@ def test_limits_and_stops() -> None:
     assert (stopped.reason, stopped.text) == ("stop", whole[: whole.index("demo")])
 
 
+@pytest.mark.parametrize(
+    ("text", "parallel", "called"),
+    [
+        ("time and weather, please", None, ["weather", "time"]),
+        ("time and weather, please", False, ["weather"]),
+        ("what time is it?", None, ["time"]),
+        ("hello", None, ["weather"]),
+    ],
+)
+def test_tools_that_the_message_names_are_called_side_by_side(
+    text: str, parallel: bool | None, called: list[str]
+) -> None:
+    request = ask(text, tools=(WEATHER, Tool("time")), parallel_tool_calls=parallel)
+    calls = fold(answer(request)).tool_calls
+    assert [call.name for call in calls] == called
+    assert len({call.id for call in calls}) == len(calls)
+
+
 def test_a_tool_round_trip() -> None:
     request = ask("Berlin", tools=(WEATHER,))
     called = fold(answer(request))

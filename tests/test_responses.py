@@ -436,6 +436,31 @@ def test_tools_on_ollama(tmp_path: Path, streamed: bool) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_tools_side_by_side_on_the_demo_model(tmp_path: Path, streamed: bool) -> None:
+    async def scenario() -> None:
+        tools: Any = [WEATHER, {**WEATHER, "name": "time"}]
+        async with gate(tmp_path, Demo(DemoOptions(pace=0))) as api:
+            asked: Any
+            if streamed:
+                async with api.responses.stream(
+                    model="demo", input="time and weather", tools=tools
+                ) as stream:
+                    asked = await stream.get_final_response()
+            else:
+                asked = await api.responses.create(model="demo", input="time and weather", tools=tools)
+            assert [item.name for item in asked.output] == ["weather", "time"]
+            messages: Any = [{"role": "user", "content": "time and weather"}]
+            functions: Any = [
+                {"type": "function", "function": {"name": tool["name"], "parameters": tool["parameters"]}}
+                for tool in tools
+            ]
+            chat = await api.chat.completions.create(model="demo", messages=messages, tools=functions)
+            assert len(chat.choices[0].message.tool_calls or []) == 2
+
+    run(scenario())
+
+
 def test_structured_output_is_parsed_by_the_client(tmp_path: Path) -> None:
     async def scenario() -> None:
         schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

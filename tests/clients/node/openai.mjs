@@ -28,11 +28,13 @@ const checks = {
     assert(whole.usage.completion_tokens > 0);
   },
   async tools() {
-    const tools = [{ type: "function", function: { name: "weather", parameters: weather } }];
-    const asked = await api.chat.completions.create({ model, messages: hello, tools });
+    const tools = ["weather", "time"].map((name) => ({ type: "function", function: { name, parameters: weather } }));
+    const both = [{ role: "user", content: "The weather and the time in Ulm?" }];
+    const asked = await api.chat.completions.create({ model, messages: both, tools });
     const calls = asked.choices[0].message.tool_calls;
+    if (model === "demo") assert.deepEqual(calls.map((call) => call.function.name), ["weather", "time"]);
     const results = calls.map((call) => ({ role: "tool", tool_call_id: call.id, content: "sunny" }));
-    const messages = [...hello, asked.choices[0].message, ...results];
+    const messages = [...both, asked.choices[0].message, ...results];
     const told = await api.chat.completions.create({ model, messages, tools });
     assert.equal(told.choices[0].finish_reason, "stop");
   },

@@ -80,15 +80,16 @@ def answer(request: ChatRequest) -> list[Event]:
     if request.effort not in ("", "none"):
         thought = f"The last message is a {last.role} message of {len(last.text.split())} words."
         events += [ReasoningDelta(chunk) for chunk in _CHUNK.findall(thought)]
-    tool = _tool_to_call(request)
-    if tool is not None:
+    tools = _tools_to_call(request)
+    for index, tool in enumerate(tools):
         arguments = _json(sample(tool.parameters, _subject(last)))
-        call = f"call_demo_{len(request.messages)}"
+        call = f"call_demo_{len(request.messages)}_{index}"
         events += [
             ToolEvent(call, tool.name, "started", runs_on="client"),
             ToolEvent(call, tool.name, "arguments", arguments, runs_on="client"),
             ToolEvent(call, tool.name, "finished", runs_on="client"),
         ]
+    if tools:
         return [*events, _usage(request, events), Done("tool_calls")]
     chunks = _CHUNK.findall(_stop(_text(request), request.sampling.stop))
     limit = request.sampling.max_tokens
@@ -97,15 +98,18 @@ def answer(request: ChatRequest) -> list[Event]:
     return [*events, _usage(request, events), Done("length" if cut else "stop")]
 
 
-def _tool_to_call(request: ChatRequest) -> Tool | None:
-    """The tool that a model would call now: once per user message, unless it must or must not."""
-    choice = request.tool_choice
-    if not request.tools or choice.mode == "none":
-        return None
+def _tools_to_call(request: ChatRequest) -> list[Tool]:
+    """The tools that a model would call now: once per user message, unless it must or must not.
+
+    Those that the message names, side by side if that is allowed; else the first.
+    """
+    choice, last = request.tool_choice, request.messages[-1]
     if choice.mode == "named":
-        return next((tool for tool in request.tools if tool.name == choice.name), None)
-    asked_by_user = request.messages[-1].role == "user"
-    return request.tools[0] if choice.mode == "required" or asked_by_user else None
+        return [tool for tool in request.tools if tool.name == choice.name]
+    if choice.mode == "none" or (choice.mode != "required" and last.role != "user"):
+        return []
+    named = [tool for tool in request.tools if tool.name in last.text] or list(request.tools)[:1]
+    return named[:1] if request.parallel_tool_calls is False else named
 
 
 def _text(request: ChatRequest) -> str:
