@@ -18,7 +18,7 @@ from ..errors import STATUS, Fault, GateError, Kind
 from ..records import PendingApproval
 from ..settings import Settings, load_settings
 from .remote import listens_at
-from .terminal import AsJson, Colour, ConfigFile, config_file, escape_line, json_text, wants_colour
+from .terminal import AsJson, Colour, ConfigFile, config_file, escape_line, json_text, say, wants_colour
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ def approvals(ctx: typer.Context, as_json: AsJson = False, url: Url = "", config
     elif waiting:
         _print(waiting, ctx.obj.colour)
     else:
-        _say("nothing waits.")
+        say("nothing waits.")
 
 
 @app.command()
@@ -79,7 +79,7 @@ def decline(ctx: typer.Context, id: Id, url: Url = "", config: ConfigFile = None
 
 def _decide(ctx: typer.Context, id: str, decision: Literal["accept", "decline"]) -> None:
     _ask(ctx, "POST", f"/v1/approvals/{quote(id, safe='')}", {"decision": decision})
-    _say(f"{id} is {decision.removesuffix('e')}ed.")
+    say(f"{id} is {decision.removesuffix('e')}ed.")
 
 
 def _ask(ctx: typer.Context, method: str, path: str, body: Any = None) -> bytes:
@@ -153,8 +153,3 @@ def _print(waiting: list[PendingApproval], choice: Colour) -> None:
     colour = wants_colour(choice, sys.stdout)
     width = None if sys.stdout.isatty() else PIPED
     Console(force_terminal=colour, no_color=not colour, highlight=False, width=width).print(table)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"codexgate: {escape_line(text)}\n")
-    sys.stderr.flush()

@@ -15,14 +15,14 @@ from typing import Annotated, Literal
 import typer
 
 from ..assemble import open_gate
-from ..chat import Format, Part
+from ..chat import Format, Part, Retrieval
 from ..dialects.codex.ask import Sandbox
 from ..errors import invalid
 from ..gate import Gate
 from ..settings import Settings, load_settings
 from ..stores.sqlite import Sessions
 from . import attach
-from .complete import model_ids
+from .complete import chat_models, namespaces
 from .render import Json, Plain, Status, View
 from .terminal import AsJson, Colour, ConfigFile, Globals, Paint, config_file, wants_colour
 from .turn import Ask, Conversation, Options, latest
@@ -32,7 +32,7 @@ def chat(
     ctx: typer.Context,
     prompt: Annotated[str, typer.Argument(help="What to ask.", show_default=False)] = "",
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="ID", help="Model to ask.", autocompletion=model_ids)
+        str, typer.Option("--model", "-m", metavar="ID", help="Model to ask.", autocompletion=chat_models)
     ] = "",
     system: Annotated[str, typer.Option("--system", "-s", metavar="TEXT", help="System message.")] = "",
     file: Annotated[
@@ -49,6 +49,10 @@ def chat(
     effort: Annotated[str, typer.Option(metavar="LEVEL", help="Reasoning effort: low, medium, high.")] = "",
     max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0 is steady, 1 is lively.")] = None,
+    memory: Annotated[
+        str,
+        typer.Option(metavar="NAMESPACE", help="Put memories of it before.", autocompletion=namespaces),
+    ] = "",
     stream: Annotated[
         bool | None, typer.Option(help="Show the answer as it comes; the default, but not of --json.")
     ] = None,
@@ -87,6 +91,7 @@ def chat(
         max_tokens=max_tokens,
         temperature=temperature,
         format=attach.schema(schema) if schema else Format(),
+        retrieval=Retrieval(memory) if memory else None,
     )
     parts = attach.parts(prompt, _piped_in(), file or [])
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json

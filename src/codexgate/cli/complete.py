@@ -1,27 +1,65 @@
-"""Tab completion of model ids: quick or nothing, and never a word of its own on the terminal."""
+"""Tab completion of model ids and namespaces: quick or nothing, never a word of its own on the terminal."""
 
 import asyncio
+from collections.abc import Callable, Coroutine, Iterable
 
 import typer
 
-from ..assemble import open_gate
-from ..settings import load_settings
+from ..assemble import open_gate, open_memory
+from ..records import Ability
+from ..settings import Settings, load_settings
 from .terminal import config_file
 
 PATIENCE = 1.0
 """Seconds that a person waits for a completion."""
 
+Find = Callable[[Settings], Coroutine[None, None, Iterable[str]]]
+
 
 def model_ids(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The ids that begin with `incomplete`; none when they cannot be had in time."""
+    """The ids of models that begin with `incomplete`; none when they cannot be had in time."""
+    return _beginning(ctx, incomplete, lambda settings: _models(settings))
+
+
+def chat_models(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The ids of models that chat."""
+    return _beginning(ctx, incomplete, lambda settings: _models(settings, "chat"))
+
+
+def embedding_models(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The ids of models that embed."""
+    return _beginning(ctx, incomplete, lambda settings: _models(settings, "embedding"))
+
+
+def namespaces(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The names of namespaces of the memory."""
+    return _beginning(ctx, incomplete, _namespaces)
+
+
+def check_ids(incomplete: str) -> list[str]:
+    """The ids of the doctor's checks, and what they begin with."""
+    from ..doctor.run import ids
+
+    known = ids()
+    found = [*dict.fromkeys(id.partition(".")[0] for id in known), *known]
+    return [each for each in found if each.startswith(incomplete)]
+
+
+def _beginning(ctx: typer.Context, incomplete: str, find: Find) -> list[str]:
     try:
-        ids = asyncio.run(asyncio.wait_for(_ids(ctx), PATIENCE))
+        settings = load_settings(config=config_file(ctx)).settings
+        found = asyncio.run(asyncio.wait_for(find(settings), PATIENCE))
     except Exception:  # whatever it is, a traceback between the keystrokes helps nobody
         return []
-    return [id for id in ids if id.startswith(incomplete)]
+    return [each for each in found if each.startswith(incomplete)]
 
 
-async def _ids(ctx: typer.Context) -> list[str]:
-    settings = load_settings(config=config_file(ctx)).settings
+async def _models(settings: Settings, ability: Ability | None = None) -> list[str]:
     async with open_gate(settings) as gate:
-        return [*(model.id for model in await gate.models()), *gate.aliases]
+        models = [model for model in await gate.models() if ability is None or ability in model.abilities]
+        return [model.id for model in models] + [*gate.aliases] * (ability != "embedding")
+
+
+async def _namespaces(settings: Settings) -> list[str]:
+    async with open_memory(settings) as memory:
+        return [name for name, *_ in await memory.namespaces()]

@@ -25,10 +25,21 @@ from ..errors import Fault, GateError, invalid
 from ..records import Model
 from ..settings import Settings, load_settings
 from . import edits, offer
-from .complete import model_ids
+from .complete import chat_models
 from .edits import Edit
 from .offer import Offer
-from .terminal import AsJson, ConfigFile, Paint, config_file, escape, escape_line, json_text, wants_colour
+from .terminal import (
+    AsJson,
+    ConfigFile,
+    Paint,
+    config_file,
+    escape,
+    escape_line,
+    json_text,
+    print_line,
+    say,
+    wants_colour,
+)
 
 WIDTH = 80
 _DONE = {
@@ -60,7 +71,7 @@ def connect(
         str, typer.Option(metavar="URL", help="Where the gate listens; else as the settings say.")
     ] = "",
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="ID", help="Its model.", autocompletion=model_ids)
+        str, typer.Option("--model", "-m", metavar="ID", help="Its model.", autocompletion=chat_models)
     ] = "",
     write: Annotated[
         bool, typer.Option("--write", help="Write them into the client's file, keeping a backup.")
@@ -85,7 +96,7 @@ def connect(
     shown = key.secret.reveal() if key and show_key else ""
     found = asyncio.run(offer.find(settings, url, model, for_codex=client == "codex"))
     if found.warning:
-        _say(found.warning)
+        say(found.warning)
     target = Target(url=found.url, model=found.model, needs_key=key is not None, key=shown)
     where = places(os.environ)
     advise(client, target, where)  # what is refused leaves nothing behind
@@ -94,7 +105,7 @@ def connect(
     told = advise(client, target, where)
     written = _write(client, told, where) if write else []
     if as_json:
-        _print_line(json_text(_object(client, target, found, told, written)))
+        print_line(json_text(_object(client, target, found, told, written)))
     else:
         _print_edits(written)
         _print(told, Paint(wants_colour(ctx.obj.colour, sys.stdout)), files=not written)
@@ -119,7 +130,7 @@ def places(environ: Mapping[str, str]) -> Places:
 def _list_for_codex(settings: Settings, found: Offer) -> Path | None:
     """Write Codex's list of models, into our own folder; `None` when there is nothing to tell it."""
     if found.model.id not in found.windows:
-        _say(f"How much {found.model.id} sees at once is not known, so Codex cannot be told.")
+        say(f"How much {found.model.id} sees at once is not known, so Codex cannot be told.")
         return None
     file = _catalog(settings)
     edits.replace(file, catalog.render(found.windows, found.models))
@@ -148,7 +159,7 @@ def _undo(client: str, settings: Settings, as_json: bool) -> None:
     if client == "codex":
         _catalog(settings).unlink(missing_ok=True)
     if as_json:
-        _print_line(json_text({"client": client, "files": [edit._asdict() for edit in undone]}))
+        print_line(json_text({"client": client, "files": [edit._asdict() for edit in undone]}))
     else:
         _print_edits(undone)
 
@@ -174,30 +185,21 @@ def _print(advice: Advice, paint: Paint, *, files: bool) -> None:
     """What to paste, and what else to know; `files`: also what goes into files."""
     for snippet in advice.snippets:
         if snippet.file and files:
-            _print_line(paint(escape_line(str(snippet.file)), "bold"))
+            print_line(paint(escape_line(str(snippet.file)), "bold"))
         elif snippet.file:
             continue
         else:
-            _print_line(paint(snippet.about, "dim"))
-        _print_line(f"{escape(snippet.shown)}\n")
+            print_line(paint(snippet.about, "dim"))
+        print_line(f"{escape(snippet.shown)}\n")
     for note in advice.notes:
         text = escape_line(note)
-        _print_line(textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))
+        print_line(textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))
 
 
 def _print_edits(done: list[Edit]) -> None:
     for edit in done:
-        _print_line(_DONE[edit.done].format(escape_line(str(edit.file))))
+        print_line(_DONE[edit.done].format(escape_line(str(edit.file))))
         if edit.backup:
-            _print_line(f"  as it was: {escape_line(str(edit.backup))}")
+            print_line(f"  as it was: {escape_line(str(edit.backup))}")
     if done:
-        _print_line("")
-
-
-def _print_line(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"codexgate: {escape_line(text)}\n")
-    sys.stderr.flush()
+        print_line("")

@@ -13,13 +13,22 @@ from typing import Annotated, TypeVar
 import typer
 
 from ..assemble import open_gate
-from ..errors import invalid
 from ..gate import Gate
 from ..records import Health, Model
 from ..settings import Settings, load_settings
 from . import table
 from .complete import model_ids
-from .terminal import AsJson, ConfigFile, Paint, config_file, escape_line, json_text, wants_colour
+from .terminal import (
+    AsJson,
+    ConfigFile,
+    Paint,
+    config_file,
+    confirmed,
+    json_text,
+    print_line,
+    say,
+    wants_colour,
+)
 
 T = TypeVar("T")
 
@@ -91,7 +100,8 @@ def rm(
         return model
 
     model = _with_gate(_settings(ctx), find)
-    if not yes and not _confirmed(model):
+    size = f" ({table.size(model.size)})" if model.size else ""
+    if not yes and not confirmed(f"Delete {model.id}{size} from disk?"):
         say("nothing was deleted.")
         raise typer.Exit(1)
     _with_gate(_settings(ctx), lambda gate: gate.remove(model))
@@ -116,17 +126,6 @@ async def look(gate: Gate) -> tuple[list[Model], dict[str, Health]]:
     return models, health
 
 
-def print_line(text: str) -> None:
-    """Write to standard output."""
-    sys.stdout.write(f"{text}\n")
-
-
-def say(text: str) -> None:
-    """Write to standard error."""
-    sys.stderr.write(f"codexgate: {escape_line(text).strip()}\n")
-    sys.stderr.flush()
-
-
 def _settings(ctx: typer.Context) -> Settings:
     return load_settings(config=config_file(ctx)).settings
 
@@ -137,12 +136,3 @@ def _with_gate(settings: Settings, use: Callable[[Gate], Awaitable[T]]) -> T:
             return await use(gate)
 
     return asyncio.run(open_and_use())
-
-
-def _confirmed(model: Model) -> bool:
-    if not sys.stdin.isatty():
-        raise invalid("There is nobody to ask.", advice="Say --yes to delete without asking.")
-    size = f" ({table.size(model.size)})" if model.size else ""
-    sys.stderr.write(f"Delete {escape_line(model.id)}{size} from disk? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -25,7 +25,7 @@ from ..records import Health
 from ..server.app import Listen, Running, run_until_signal
 from ..server.context import Chats
 from ..settings import Settings, load_settings
-from .complete import model_ids
+from .complete import chat_models
 from .terminal import ConfigFile, Paint, config_file, escape_line, wants_colour
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def serve(
         list[str] | None, typer.Option(metavar="NAME", help="Backend to use; repeatable. [all]")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="ID", help="Default model.", autocompletion=model_ids)
+        str | None, typer.Option(metavar="ID", help="Default model.", autocompletion=chat_models)
     ] = None,
     api_key_file: Annotated[Path | None, typer.Option(metavar="PATH", help="File with the API key.")] = None,
     codex_cwd: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that Codex works in.")] = None,

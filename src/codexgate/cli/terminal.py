@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TextIO
 import msgspec
 import typer
 
-from ..errors import Fault, Kind
+from ..errors import Fault, Kind, invalid
 
 Colour = Literal["auto", "always", "never"]
 
@@ -95,6 +95,26 @@ def escape_line(text: str) -> str:
 def json_text(value: Any) -> str:
     """`value` as one line of JSON that a terminal cannot act on: JSON's own escapes stand for the rest."""
     return _UNPRINTABLE_JSON.sub(_json_escape, msgspec.json.encode(value, enc_hook=str).decode())
+
+
+def print_line(text: str) -> None:
+    """Write to standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def say(text: str) -> None:
+    """Tell a person something, in a line on standard error."""
+    sys.stderr.write(f"codexgate: {escape_line(text).strip()}\n")
+    sys.stderr.flush()
+
+
+def confirmed(question: str) -> bool:
+    """Whether a person says yes. Raises GateError where there is nobody to ask."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise invalid("There is nobody to ask.", advice="Say --yes to delete without asking.")
+    sys.stderr.write(f"{escape_line(question)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def show_fault(fault: Fault, *, as_json: bool = False) -> None:

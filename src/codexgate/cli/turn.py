@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ..chat import ChatRequest, Format, Message, Part, Sampling, Text
+from ..chat import ChatRequest, Format, Message, Part, Retrieval, Sampling, Text
 from ..errors import Fault, GateError
 from ..events import Approval, Notice
 from ..fold import Fold, Reply
@@ -39,6 +39,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     temperature: float | None = None
     format: Format = Format()
+    retrieval: Retrieval | None = None
 
 
 class Conversation:
@@ -139,6 +140,7 @@ class Conversation:
             sampling=Sampling(temperature=options.temperature, max_tokens=options.max_tokens),
             effort=options.effort,
             format=options.format,
+            retrieval=options.retrieval,
         )
 
     async def _keep(self, history: tuple[Message, ...], asked: Message, reply: Reply, view: View) -> None:

@@ -63,14 +63,16 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("COMMIT")
 
 
-async def hastily(path: Path, migrations: Sequence[str], work: Callable[[sqlite3.Connection], T]) -> T:
-    """Do `work` in a thread, again while others keep the file busy, for `HASTE` seconds at most.
+async def hastily(
+    path: Path, migrations: Sequence[str], work: Callable[[sqlite3.Connection], T], patience: float = HASTE
+) -> T:
+    """Do `work` in a thread, again while others keep the file busy, for `patience` seconds at most.
 
     Raises Unusable.
     """
 
     def call() -> T:
-        end = time.monotonic() + HASTE
+        end = time.monotonic() + patience
         while True:
             try:
                 with opened(path, migrations, SLICE) as database:

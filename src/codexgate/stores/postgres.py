@@ -11,7 +11,7 @@ import logging
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, LiteralString
 
@@ -23,12 +23,15 @@ from ..errors import GateError, invalid
 from .breaker import Breaker
 
 DEADLINE = 2.0
-"""Seconds for one transaction, connecting included."""
+"""Seconds for one transaction, connecting included, unless it asks for more."""
+MIGRATING = 600.0
+"""Seconds for bringing tables up to date, which may hold much."""
 CONNECTIONS = 8
 """Open at once, from one gate."""
 
 # One exchange. The server gives up a little before we do, and can then say why.
-BEGIN = "BEGIN; SET LOCAL statement_timeout = 1800; SET LOCAL lock_timeout = 1800"
+BEGIN = "BEGIN; SET LOCAL statement_timeout = {limit:d}; SET LOCAL lock_timeout = {limit:d}"
+MIGRATION = "SET LOCAL statement_timeout = 540000"
 # `IF NOT EXISTS` would need a right that it does not use when somebody else has made the schema.
 VERSIONS = """
 SELECT pg_advisory_xact_lock(hashtext('codexgate'));
@@ -75,6 +78,7 @@ class Connection(psycopg.AsyncConnection[Any]):
 
     late = False
     """It was given up because the time had run out."""
+    _watch: asyncio.TimerHandle | None = None
 
     def is_quiet(self) -> bool:
         """Whether the server has said nothing since its last answer; if it has, it was a farewell."""
@@ -83,6 +87,12 @@ class Connection(psycopg.AsyncConnection[Any]):
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return not poll.poll(0)
+
+    def end_at(self, end: float | None) -> None:
+        """Make whoever waits fail at `end` (the loop's seconds), and not at another time."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = None if end is None else asyncio.get_running_loop().call_at(end, self.expire)
 
     def expire(self) -> None:
         """Make whoever waits fail now."""
@@ -114,7 +124,10 @@ class Postgres:
         migrations: Sequence[LiteralString],
         event: str,
         unavailable: Callable[[str, str, float], GateError],
+        prepare: Callable[["Connection"], Awaitable[None]] | None = None,
     ) -> None:
+        """`prepare`: makes what the migrations need; a GateError that it raises undoes all."""
+        self._prepare = prepare
         self._parameters, name = _parameters(url, f"{part}.database_url")
         self._part = part
         self._migrations = migrations
@@ -125,22 +138,27 @@ class Postgres:
         self._idle: list[Connection] = []
         self._turns = asyncio.Semaphore(CONNECTIONS)
 
+    @property
+    def name(self) -> str:
+        """The server, for people."""
+        return self._breaker.name
+
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, seconds: float = DEADLINE) -> AsyncIterator[Connection]:
         """A connection to tables of the newest version; all that is done with it, or nothing.
 
-        Raises GateError of kind `unavailable`, after `DEADLINE` at the latest, when it may be done or
+        Raises GateError of kind `unavailable`, after `seconds` at the latest, when it may be done or
         not; one that is raised inside undoes all. Errors of the library must get out of the context.
         """
         loop = self._settle()
-        end = loop.time() + DEADLINE
-        async with self._turn(end):
+        now = loop.time()
+        async with self._turn(now + DEADLINE):
             self._breaker.enter()
-            connection = await self._connect(end)
-            watch = loop.call_at(end, connection.expire)
+            connection = await self._connect(now + DEADLINE)
+            connection.end_at(now + seconds)
             try:
                 try:
-                    await connection.execute(BEGIN)
+                    await connection.execute(BEGIN.format(limit=int(seconds * 900)).encode())
                     await self._update(connection)
                     yield connection
                 except GateError:
@@ -154,7 +172,7 @@ class Postgres:
                 self._ready = False
                 raise self._failed(error, connection) from None
             finally:
-                watch.cancel()
+                connection.end_at(None)
                 self._give_back(connection)
 
     async def aclose(self) -> None:
@@ -217,8 +235,12 @@ class Postgres:
         if self._ready or (number := await self._version(connection)) == newest:
             return
         if number < newest:
+            connection.end_at(asyncio.get_running_loop().time() + MIGRATING)
+            await connection.execute(MIGRATION)
             await connection.execute(VERSIONS)
             number = await self._version(connection)  # another gate may have been quicker
+            if self._prepare is not None and number < newest:
+                await self._prepare(connection)
             for script in self._migrations[number:]:
                 await connection.execute(script)
             await connection.execute(SET_VERSION, (self._part, newest))

@@ -1,0 +1,146 @@
+"""Memories that are JSON objects: our own export, mem0's, and those of MCP's `server-memory`.
+
+Each stands in a line of its own or in an array. What an object of a format means is a function to
+drafts here; how the objects are found in a file is the same for all.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TextIO
+
+import msgspec
+
+from ..records import Draft
+from .elements import elements
+from .items import Bad, Found, Item, key, lines, moment
+
+Shape = Callable[[str, str], Iterable[Draft]]
+"""The drafts of one object (its JSON, and the path of its file). Raises ValueError with what is wrong."""
+
+
+def read_objects(stream: TextIO, path: str, shape: Shape, *, array: bool) -> Iterator[Item]:
+    """The drafts of every object in `stream`; `array`: they are an array's, not one in each line."""
+    for line, text in _in_array(stream) if array else lines(stream):
+        if isinstance(text, Bad):
+            yield text
+        elif text.strip():
+            yield from _read(text, line, path, shape)
+
+
+def _in_array(stream: TextIO) -> Iterator[tuple[int, str | Bad]]:
+    for found in elements(stream):
+        yield (found.line, found) if isinstance(found, Bad) else found
+
+
+def _read(text: str, line: int, path: str, shape: Shape) -> Iterator[Item]:
+    try:
+        drafts = [*shape(text, path)]
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, and those of Unicode
+        yield Bad(_told(error), line)
+    else:
+        for draft in drafts:
+            yield Found(draft, line)
+
+
+def _told(error: Exception) -> str:
+    match error:
+        case msgspec.ValidationError():
+            return f"{error}."
+        case msgspec.DecodeError():
+            return f"This is not JSON: {str(error).removeprefix('JSON is malformed: ')}."
+        case UnicodeError():
+            return "This is not UTF-8."
+        case RecursionError():
+            return "This is nested too deeply."
+        case _:
+            return f"{error}."
+
+
+class _Exported(msgspec.Struct):
+    content: str
+    id: str = ""
+    namespace: str | None = None
+    summary: str | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: dict[str, Any] | None = None
+    source: str | None = None
+    created: float | str | None = None
+
+
+_exported = msgspec.json.Decoder(_Exported)
+
+
+def of_export(text: str, path: str) -> Iterator[Draft]:
+    """An entry of ours: its id is its key, so that it stays its id."""
+    entry = _exported.decode(text)
+    yield Draft(
+        entry.content,
+        entry.namespace or "",
+        entry.summary or "",
+        entry.tags or (),
+        entry.metadata or {},
+        path if entry.source is None else entry.source,
+        entry.id or key(path, entry.content),
+        moment(entry.created),
+    )
+
+
+class _Mem0(msgspec.Struct):
+    memory: str
+    id: str | int | None = None
+    categories: tuple[str, ...] | None = None
+    metadata: dict[str, Any] | None = None
+    created_at: str | float | None = None
+    user_id: str | None = None
+    agent_id: str | None = None
+    app_id: str | None = None
+    run_id: str | None = None
+
+
+_mem0 = msgspec.json.Decoder(_Mem0)
+
+
+def of_mem0(text: str, path: str) -> Iterator[Draft]:
+    """A memory as mem0's `get_all` and exports give it; whose it is becomes metadata."""
+    memory = _mem0.decode(text)
+    whose = {name: getattr(memory, name) for name in ("user_id", "agent_id", "app_id", "run_id")}
+    yield Draft(
+        memory.memory,
+        namespace="",
+        tags=memory.categories or (),
+        metadata={**(memory.metadata or {}), **{name: id for name, id in whose.items() if id}},
+        source="mem0",
+        key=key(path if memory.id is None else f"mem0:{memory.id}", memory.memory),
+        created=moment(memory.created_at),
+    )
+
+
+class _Entity(msgspec.Struct, tag_field="type", tag="entity"):
+    name: str
+    kind: str = msgspec.field(name="entityType", default="")
+    observations: tuple[str, ...] = ()
+
+
+class _Relation(msgspec.Struct, tag_field="type", tag="relation"):
+    begin: str = msgspec.field(name="from")
+    to: str
+    kind: str = msgspec.field(name="relationType")
+
+
+_graph = msgspec.json.Decoder(_Entity | _Relation)
+
+
+def of_graph(text: str, path: str) -> Iterator[Draft]:  # noqa: ARG001 - a Shape
+    """An object of `server-memory`: every observation of an entity is a memory, and every relation."""
+    match _graph.decode(text):
+        case _Entity(name, kind, observations):
+            for said in observations or (kind or "is known",):
+                yield _fact(f"{name}: {said}", {"entity": name, "type": kind}, kind)
+        case _Relation(begin, to, kind):
+            metadata = {"from": begin, "relation": kind, "to": to}
+            yield _fact(f"{begin} {kind.replace('_', ' ')} {to}", metadata, "relation")
+
+
+def _fact(content: str, metadata: dict[str, Any], tag: str) -> Draft:
+    tags = (tag,) if tag else ()
+    name = "server-memory"
+    return Draft(content, "", tags=tags, metadata=metadata, source=name, key=key(name, content))

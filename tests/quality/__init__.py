@@ -1,0 +1,1 @@
+"""How well the memory finds, over notes and queries that people might have written (`notes.tsv`)."""
