@@ -8,6 +8,7 @@ import msgspec
 
 from codexgate.core import Core
 from codexgate.gate import Alias, Gate
+from codexgate.memory import Memory
 from codexgate.ports import Backend, FileStore, Stage
 from codexgate.responses import Responses
 from codexgate.server.app import Listen, listening
@@ -23,6 +24,7 @@ async def serving(
     stages: Sequence[Stage] = (),
     kept: sqlite_responses.Responses | None = None,
     files: FileStore | None = None,
+    memory: Memory | None = None,
     described: bool = True,
     aliases: Mapping[str, Alias] | None = None,
 ) -> AsyncIterator[str]:
@@ -32,7 +34,7 @@ async def serving(
     description that OpenAI publishes, unless `described` is false.
     """
     gate = Gate(backends, aliases=aliases, stages=[*stages, Attachments(files)], strict=True)
-    core = Core(gate, Responses(gate, kept, kept) if kept is not None else None, files)
+    core = Core(gate, Responses(gate, kept, kept) if kept is not None else None, files, memory)
     options = msgspec.structs.replace(listen or Listen(drain=0), port=0)
     try:
         with watched() if described else nullcontext(Watch()) as watch:

@@ -33,7 +33,8 @@ OTHERS = "FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend
 class Postgres:
     """A real server with a folder of its own, which keeps port and data when it starts again."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: str = "16MB") -> None:
+        self.buffers = buffers
         # Not in pytest's folder: its name is too long for a socket, and Postgres does not run as root.
         self.folder = Path(tempfile.mkdtemp(prefix="cg-pg-"))
         self.user = "nobody" if os.geteuid() == 0 else None
@@ -62,7 +63,7 @@ class Postgres:
             "port": self.port,
             "unix_socket_directories": self.folder,
             "fsync": "off",
-            "shared_buffers": "16MB",
+            "shared_buffers": self.buffers,
         }
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -119,7 +120,7 @@ class Postgres:
     def clear(self) -> None:
         """Nothing of ours is left in it, and nobody. A new database for each test would be 8 MB each."""
         self.run(f"SELECT pg_terminate_backend(pid) {OTHERS}")
-        self.run("DROP SCHEMA IF EXISTS codexgate CASCADE")
+        self.run("DROP SCHEMA IF EXISTS codexgate, memories CASCADE")
 
     def run(self, sql: str) -> Any:
         """What an operator does; returns the rows of a query."""

@@ -56,12 +56,15 @@ class OpenAIOptions(msgspec.Struct, frozen=True, kw_only=True):
 class OpenAI:
     """One OpenAI-compatible server: a `Backend` and an `Embedder`."""
 
-    def __init__(self, options: OpenAIOptions, *, name: str) -> None:
-        """Connects only when something is asked. Raises GateError for an address or a key that is none."""
+    def __init__(self, options: OpenAIOptions, *, name: str, section: str = "") -> None:
+        """Connects only when something is asked. Raises GateError for an address or a key that is none.
+
+        `section`: where its settings are; empty: `openai.NAME`.
+        """
         self.name = name
         self._options = options
         key = options.api_key.reveal()
-        self._upstream = errors.Upstream(name, key)
+        self._upstream = errors.Upstream(name, key, section)
         section = self._upstream.section
         try:
             self._http = Http(

@@ -18,6 +18,7 @@ from ..core import Core
 from ..errors import Fault
 from ..fronts import openai_error
 from ..fronts.openai_chat import ReasoningField
+from ..ports import Agent
 from .connection import Connections
 from .context import CHATS, CORE, REASONING, Chats
 from .guard import (
@@ -33,6 +34,7 @@ from .guard import (
     guard,
     reply_json,
 )
+from .mcp import MCP, Mcp
 from .metrics import Metrics
 from .reply import STREAMS, Line
 from .routes import endpoints
@@ -104,6 +106,7 @@ def make_app(core: Core, listen: Listen) -> web.Application:
     app[STREAMS] = set()
     app[DRAINING] = asyncio.Event()
     app[METRICS] = Metrics()
+    app[MCP] = Mcp(core)
     app[POLICIES] = {}
     for row in endpoints():
         route = app.router.add_route(row.method, row.path, row.handler)
@@ -136,6 +139,7 @@ async def listening(core: Core, listen: Listen) -> AsyncIterator[Running]:
     connections = Connections(make, listen.max_connections)
     server, url = await _bind(connections, listen)
     app[RULES].hosts.update(_hosts(listen, url))
+    _offer_memory(core, url, app[RULES].inner_key)
     try:
         yield Running(url, tuple(sorted({f"{row.method} {row.path}" for row in endpoints()})))
     finally:
@@ -178,6 +182,18 @@ async def _bind(connections: Connections, listen: Listen) -> tuple[asyncio.Serve
     port = server.sockets[0].getsockname()[1]
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
     return server, f"http://{host}:{port}"
+
+
+def _offer_memory(core: Core, url: str, key: str) -> None:
+    """Let agents of this gate use its memory; by a Unix socket they could not."""
+    if core.memory is None or url.startswith("unix:"):
+        return
+    scheme, _, place = url.rpartition("//")
+    host, _, port = place.rpartition(":")
+    local = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - not bound to
+    for backend in core.gate.backends:
+        if isinstance(backend, Agent):
+            backend.connect("memories", f"{scheme}//{local}:{port}/mcp", key)
 
 
 def _hosts(listen: Listen, url: str) -> set[str]:

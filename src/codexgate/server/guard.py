@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -20,7 +21,7 @@ from aiohttp import web
 
 from ..errors import Fault, GateError
 from ..events import Usage, Window
-from ..fronts import ollama_api, openai_error
+from ..fronts import mcp_memory, ollama_api, openai_error
 from .connection import Connection
 from .metrics import Metrics
 
@@ -31,6 +32,11 @@ BODY_TIME = 30.0
 JSON_LIMIT = 64 * 1024 * 1024
 """Bytes of a JSON body: chats carry pictures."""
 
+ALLOWED_HEADERS = (
+    "authorization, content-type, x-request-id, x-codexgate-session, "
+    "last-event-id, mcp-method, mcp-name, mcp-protocol-version, mcp-session-id"
+)
+"""What a listed web page may send; it may read what is exposed below."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = logging.getLogger(__name__)
 
@@ -48,6 +54,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Bytes of the body."""
     heavy: bool = False
     """Holds a model: counts against `server.max_streams`."""
+    inner: bool = False
+    """For the gate's own agents too, which have a key for such routes alone."""
 
 
 class Rules(msgspec.Struct):
@@ -59,11 +67,14 @@ class Rules(msgspec.Struct):
     key: str = ""
     """The API key; empty means that anybody who reaches the port may ask."""
     max_streams: int = 64
+    inner_key: str = msgspec.field(default_factory=partial(secrets.token_urlsafe, 32))
+    """What the gate's own agents bring; made anew by each process and written nowhere."""
 
-    def allows_key(self, header: bytes) -> bool:
+    def allows_key(self, header: bytes, *, inner: bool = False) -> bool:
         """Compare digests of bytes: of equal length, in constant time, whatever was sent."""
-        given = header[7:].strip() if header[:7].lower() == b"bearer " else b""
-        return not self.key or hmac.compare_digest(_digest(given), _digest(self.key.encode()))
+        given = _digest(header[7:].strip() if header[:7].lower() == b"bearer " else b"")
+        ours = inner and hmac.compare_digest(given, _digest(self.inner_key.encode()))
+        return not self.key or ours or hmac.compare_digest(given, _digest(self.key.encode()))
 
 
 class Trace(msgspec.Struct):
@@ -163,9 +174,14 @@ def refuse(request: web.Request, fault: Fault) -> web.Response:
     headers = {"WWW-Authenticate": "Bearer"} if fault.kind == "authentication" else {}
     if fault.retry_after:
         headers["Retry-After"] = str(round(fault.retry_after) or 1)
-    # What is asked of Ollama is refused as Ollama refuses, also where there is no such route.
-    body = ollama_api.error(fault) if request.path.startswith("/api/") else openai_error.body(fault)
-    return reply_json(body, fault.status, headers)
+    return reply_json(_shape(request.path)(fault), fault.status, headers)
+
+
+def _shape(path: str) -> Callable[[Fault], dict[str, Any]]:
+    """What is asked of Ollama is refused as Ollama refuses, also where there is no such route."""
+    if path.startswith("/api/"):
+        return ollama_api.error
+    return mcp_memory.error if path == "/mcp" else openai_error.body
 
 
 def reply_json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -194,6 +210,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     origin = request.headers.get("Origin")
     if origin in request.app[RULES].origins:
         response.headers["Access-Control-Allow-Origin"] = str(origin)
+        response.headers["Access-Control-Expose-Headers"] = "mcp-session-id"
         response.headers["Vary"] = "Origin"
 
 
@@ -205,7 +222,7 @@ async def _admit(request: web.Request, policy: Policy | None, handler: Handler) 
         return _preflight(request, rules)
     if policy is None:
         return await handler(request)  # the router's own 404 or 405
-    if not policy.open and not rules.allows_key(_raw(request, b"authorization")):
+    if not policy.open and not rules.allows_key(_raw(request, b"authorization"), inner=policy.inner):
         raise _wrong_key(request)
     if request.app[DRAINING].is_set():
         raise GateError(Fault("unavailable", "codexgate is shutting down.", code="draining", retry_after=1.0))
@@ -252,7 +269,7 @@ def _preflight(request: web.Request, rules: Rules) -> web.Response:
         )
     allow = {
         "Access-Control-Allow-Methods": "GET, POST, DELETE",
-        "Access-Control-Allow-Headers": "authorization, content-type, x-request-id, x-codexgate-session",
+        "Access-Control-Allow-Headers": ALLOWED_HEADERS,
         "Access-Control-Max-Age": "600",
     }
     return web.Response(status=204, headers=allow)

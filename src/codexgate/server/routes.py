@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 from aiohttp import web
 
-from . import conversations, files, ollama, pages, responses
+from . import conversations, files, mcp, ollama, pages, responses
 from .approvals import approvals, decide
 from .chat import chat
 from .completions import completions
@@ -66,7 +66,17 @@ def endpoints() -> list[Endpoint]:
     rows += [
         Endpoint("POST", "/ozwell/v1/responses", respond, Policy("ozwell", body="json", heavy=True)),
     ]
-    return rows + _ollama()
+    return rows + _mcp() + _ollama()
+
+
+def _mcp() -> list[Endpoint]:
+    """The memory. Not heavy: a turn that holds a model calls it, and would wait for its own place."""
+    message = Policy("mcp", body="json", limit=mcp.LIMIT, inner=True)
+    return [
+        Endpoint("POST", "/mcp", mcp.receive, message),
+        Endpoint("GET", "/mcp", mcp.listen, Policy("mcp", inner=True)),
+        Endpoint("DELETE", "/mcp", mcp.leave, Policy("mcp", inner=True)),
+    ]
 
 
 def _ollama() -> list[Endpoint]:

@@ -36,6 +36,8 @@ LISTING = 10.0
 """Seconds for the list of models: with a login, Codex asks its own service first."""
 HELLO = 10.0
 """Seconds for its first word: 0.3 s are usual, and nobody else gets a child meanwhile."""
+MEMORY = "memories"
+"""What the memory's MCP server is called in a thread."""
 PROBE = 2.0
 """Seconds that a probe waits for the child to start."""
 
@@ -77,6 +79,8 @@ class Codex:
             history=options.history,
             config=host.thread_config(self._cwd, options.use_host_config),
         )
+        if options.memory_url:
+            self.connect(MEMORY, options.memory_url, "")
         worktrees = Worktrees(Path(self._cwd)) if options.worktrees else None
         self._threads = threads
         self._chats: Chats | None = None
@@ -122,6 +126,12 @@ class Codex:
                 self._park(run)
             else:
                 self._finish(run)
+
+    def connect(self, name: str, url: str, key: str) -> None:
+        """Let threads, from now on, call the tools of an MCP server; one of that name elsewhere stays."""
+        servers = self._authority.config.setdefault(ask.MCP_SERVERS, {})
+        if servers.get(name, {}).get("url", url) == url:
+            servers[name] = ask.mcp_server(url, key)
 
     def approvals(self) -> tuple[PendingApproval, ...]:
         """What waits for a decision."""

@@ -25,6 +25,7 @@ _NAMES = frozenset(
 )
 """The environment that the child gets: what it needs to run and to reach its model. The gate's
 own secrets (keys, database addresses) are not among them."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def find_binary(configured: str, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -45,12 +46,19 @@ def codex_home(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def child_environ(environ: Mapping[str, str], also: frozenset[str]) -> dict[str, str]:
-    """The child's environment; `also`: variables that the user's providers take their keys from."""
-    return {
+    """The child's environment; `also`: variables that the user's providers take their keys from.
+
+    A proxy is for what lies beyond this machine: asked for the gate's own address it finds nothing.
+    """
+    passed = {
         name: value
         for name, value in environ.items()
         if name in _NAMES or name in also or name.startswith("LC_")
     }
+    if any(name.lower().endswith("_proxy") for name in passed):
+        excepted = passed.get("NO_PROXY") or passed.get("no_proxy", "")
+        passed["NO_PROXY"] = passed["no_proxy"] = ",".join(filter(None, (excepted, *LOOPBACK)))
+    return passed
 
 
 def _packaged() -> Path | None:

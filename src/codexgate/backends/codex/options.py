@@ -50,6 +50,9 @@ class CodexOptions(msgspec.Struct, frozen=True, kw_only=True):
     task_model: Annotated[
         str, msgspec.Meta(description="Model for a client's own errands, such as titles; empty: the chat's.")
     ] = ""
+    memory_url: Annotated[
+        str, msgspec.Meta(description="MCP server of the memory that Codex uses; empty: this gate's own.")
+    ] = ""
     worktrees: Annotated[
         bool, msgspec.Meta(description="Give each chat a git worktree of its own, below `codex.cwd`.")
     ] = False

@@ -19,6 +19,9 @@ Sandbox = Literal["read-only", "workspace-write", "danger-full-access"]
 History = Literal["items", "transcript"]
 """How a new thread is told what was said: as the messages they were, or as one text."""
 
+MCP_SERVERS = "mcp_servers"
+"""The table of a thread's configuration with its MCP servers, by name."""
+
 _POLICIES: dict[Sandbox, dict[str, Any]] = {
     "read-only": {"type": "readOnly", "networkAccess": False},
     "workspace-write": {
@@ -62,6 +65,15 @@ class Plan(msgspec.Struct, frozen=True):
     """The thread is to be found again."""
 
 
+def mcp_server(url: str, key: str = "") -> dict[str, Any]:
+    """The configuration of one MCP server whose tools are called without asking.
+
+    Where nobody is asked, a tool that has to be approved fails; so the servers here are the operator's.
+    """
+    headers = {"http_headers": {"Authorization": f"Bearer {key}"}} if key else {}
+    return {"url": url, "default_tools_approval_mode": "approve", **headers}
+
+
 def initialize(version: str) -> dict[str, Any]:
     """Of initialize. Tools of a client and cleaning up terminals are experimental, so that is asked for."""
     return {
@@ -102,7 +114,8 @@ def resumed(request: ChatRequest, new: Sequence[Message], thread: str, authority
 def task(request: ChatRequest, authority: Authority, model: str) -> Plan:
     """A client's own errand about a chat: no tools, nothing to run, nothing remembered."""
     request = msgspec.structs.replace(request, tools=(), model=model or request.model)
-    harmless = msgspec.structs.replace(authority, sandbox="read-only", asks=False)
+    config = {key: value for key, value in authority.config.items() if key != MCP_SERVERS}
+    harmless = msgspec.structs.replace(authority, sandbox="read-only", asks=False, config=config)
     plan = fresh(request, harmless)
     nowhere: dict[str, Any] = {"environments": []}  # without an environment there is no shell
     return msgspec.structs.replace(plan, thread=plan.thread | nowhere, turn=plan.turn | nowhere)

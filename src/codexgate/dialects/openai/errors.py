@@ -62,11 +62,13 @@ class Upstream(msgspec.Struct, frozen=True):
     """`llama`: as the person calls it."""
     secret: str = ""
     """The key that was sent; it is taken out of whatever comes back."""
+    settings: str = ""
+    """Where its settings are, if not among those of the other servers."""
 
     @property
     def section(self) -> str:
         """Where its settings are."""
-        return f"openai.{self.name}"
+        return self.settings or f"openai.{self.name}"
 
 
 def fault(

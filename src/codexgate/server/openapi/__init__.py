@@ -10,7 +10,7 @@ from typing import Any
 
 from ... import __version__
 from ..guard import Policy
-from . import ollama
+from . import mcp, ollama
 from .answers import NAME, SCHEMAS, TEXT, ref
 from .bodies import schemas
 from .operations import BEFORE, JSON, OF_A_CHAT, OPERATIONS, Operation, Parameter, operation, original
@@ -29,6 +29,8 @@ _ALWAYS = {
 _WHEN = {
     401: "The API key is missing or wrong.",
     404: "It does not exist here.",
+    405: "This cannot be done here as it was asked.",
+    406: "The client does not take what this would be answered with.",
     409: "Something else holds it.",
     413: "The body is too large.",
     415: "The body is of another type.",
@@ -74,10 +76,10 @@ def describe(
             said["servers"] = [{"url": before} for before in ("/", *also)]
         paths.setdefault(path, {})[method.lower()] = said
     components = {
-        "schemas": dict(sorted({**SCHEMAS, **ollama.SCHEMAS, **schemas()}.items())),
+        "schemas": dict(sorted({**SCHEMAS, **ollama.SCHEMAS, **mcp.SCHEMAS, **schemas()}.items())),
         "responses": {
             f"{shape}{status}": _error(status, shape)
-            for shape in ("Error", "OllamaError")
+            for shape in ("Error", "OllamaError", "McpError")
             for status in sorted(_WHEN)
         },
         "headers": _HEADERS,
@@ -118,7 +120,7 @@ def _operation(
         if about.example is not None:
             content[JSON]["example"] = about.example
         said["requestBody"] = {"required": True, "content": content}
-    shape = "OllamaError" if path.startswith("/api/") else "Error"
+    shape = "McpError" if path == "/mcp" else "OllamaError" if path.startswith("/api/") else "Error"
     said["responses"] = _responses(policy, about, keyed, shape)
     if keyed and not policy.open:
         said["security"] = [{"key": []}]

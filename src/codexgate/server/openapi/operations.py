@@ -79,6 +79,11 @@ def _asked(name: str) -> dict[str, Schema]:
 MODEL_ERRORS = (404, 429, 502, 503, 504)
 """Of routes that hold a model: it is not there, or what runs it fails."""
 
+SESSION_OF_MCP = Parameter("Mcp-Session-Id", "header", NAME, "Of the session, for revisions that have them.")
+_OF_MCP = (
+    SESSION_OF_MCP,
+    Parameter("MCP-Protocol-Version", "header", NAME, "The revision; without it 2025-03-26."),
+)
 OF_A_CHAT = (
     Parameter(
         "X-Codexgate-Activity",
@@ -401,6 +406,31 @@ OPERATIONS: dict[str, Operation] = {
         body={BYTES: _BINARY, JSON: {}},
         parameters=(_DIGEST,),
         errors=(*_OF_OLLAMA, 415),
+    ),
+    "POST /mcp": Operation(
+        "Memory",
+        "One message to the memory's MCP server",
+        {200: {JSON: ref("McpAnswer"), EVENTS: _events("McpAnswer")}, 202: {}},
+        "The tools are `persist_memory` and `retrieve_memory`.",
+        body=_asked("McpMessage"),
+        parameters=_OF_MCP,
+        errors=(404, 406),
+        example={"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
+    ),
+    "GET /mcp": Operation(
+        "Memory",
+        "The stream of an MCP session",
+        {200: {EVENTS: _events("McpMessage")}},
+        "Without end, and silent: this server has nothing to say unasked.",
+        parameters=(SESSION_OF_MCP,),
+        errors=(404, 405, 406),
+    ),
+    "DELETE /mcp": Operation(
+        "Memory",
+        "End an MCP session",
+        {204: {}},
+        parameters=(SESSION_OF_MCP,),
+        errors=(404,),
     ),
 }
 """By method and path, the latter without its base where several have it."""
