@@ -1,0 +1,160 @@
+"""What a report must not show: secrets in whatever spelling, the home directory, the user's name.
+
+A mask is made once, of everything that is secret in the settings and the environment; the runner
+puts it over every text that leaves. It knows no check: what a check says is masked without its help.
+"""
+
+import base64
+import json
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, quote_plus, unquote, urlsplit
+
+import msgspec
+
+from ..apikey import LONGEST, key_file
+from ..config import MASK, Secret
+from .words import Asked, Remedy, Row
+
+T = TypeVar("T", Row, Remedy)
+
+SHORTEST = 4
+"""Characters that a secret has at least: what is shorter stands in any text by chance."""
+WHO = "USER"
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE|DSN", re.IGNORECASE)
+_NO_SECRETS = frozenset("true false none null auto basic bearer enabled disabled".split())
+"""What stands in `USE_AUTH` and its like."""
+_IN_URL = re.compile(r"(://)[^/\s@'\"]+@")
+_WORDS = frozenset("admin app codex codexgate demo local memory ollama root test user".split())
+"""Names of users that are also words: those are masked in paths alone."""
+
+
+class Mask:
+    """Hides what must not be seen; see the module."""
+
+    def __init__(self, secrets: Iterable[str], home: Path, user: str) -> None:
+        spelled = {each for secret in secrets if len(secret) >= SHORTEST for each in _spellings(secret)}
+        ordered = sorted(spelled, key=len, reverse=True)  # one may begin another
+        self._secrets = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        homes = {str(home), str(home.resolve())} - {"/", "."}
+        self._homes = [
+            re.compile(rf"{re.escape(each)}(?![\w.-])") for each in sorted(homes, key=len, reverse=True)
+        ]
+        path = rf"(?<=[/\\])(home|Users)([/\\]){re.escape(user)}(?!\w)"
+        self._path = re.compile(path) if user else None
+        named = len(user) >= SHORTEST - 1 and user.lower() not in _WORDS
+        self._user = re.compile(rf"(?<![\w.-]){re.escape(user)}(?![\w-])") if named else None
+
+    def text(self, text: str) -> str:
+        """`text` without what must not be seen."""
+        if self._secrets:
+            text = self._secrets.sub(MASK, text)
+        text = _IN_URL.sub(rf"\1{MASK}@", text)
+        for home in self._homes:
+            text = home.sub("~", text)
+        if self._path:
+            text = self._path.sub(rf"\1\2{WHO}", text)
+        return self._user.sub(WHO, text) if self._user else text
+
+    def value(self, value: Any) -> Any:
+        """A JSON value without it, names of fields included."""
+        match value:
+            case str():
+                return self.text(value)
+            case dict():
+                return {self.text(str(name)): self.value(each) for name, each in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [self.value(each) for each in value]
+            case bool() | int() | float() | None:
+                return value
+            case _:
+                return self.text(str(value))
+
+    def row(self, row: Row) -> Row:
+        """`row` without it; its id, category and status are words of ours."""
+        remedy = row.remedy and msgspec.structs.replace(
+            row.remedy, text=self.text(row.remedy.text), command=self.text(row.remedy.command)
+        )
+        return msgspec.structs.replace(
+            row,
+            summary=self.text(row.summary),
+            why=self.text(row.why),
+            remedy=remedy,
+            details=self.value(row.details),
+        )
+
+
+def of(asked: Asked) -> Mask:
+    """The mask for what `asked` can bring to light."""
+    user = asked.environ.get("USER") or asked.environ.get("LOGNAME") or asked.environ.get("USERNAME") or ""
+    return Mask(secrets(asked), asked.home, user or asked.home.name)
+
+
+def secrets(asked: Asked) -> Iterator[str]:
+    """Secret settings, the gate's key, passwords in addresses, and variables named like secrets."""
+    yield from _settings(asked.settings)
+    yield from _in_url(asked.url)
+    try:
+        with key_file(asked.settings).open("rb") as file:
+            yield file.read(LONGEST).decode("ascii", "replace").strip()
+    except OSError:
+        pass
+    for name, value in asked.environ.items():
+        plain = value.startswith(("/", "~")) or value.lower() in _NO_SECRETS  # SSH_AUTH_SOCK is a path
+        if _SECRET_NAME.search(name) and not plain:
+            yield value.strip()
+        yield from _in_url(value)
+
+
+def _settings(value: object) -> Iterator[str]:
+    match value:
+        case Secret():
+            yield value.reveal()
+            yield from _in_url(value.reveal())
+        case str():
+            yield from _in_url(value)
+        case msgspec.Struct():
+            for name in value.__struct_fields__:
+                yield from _settings(getattr(value, name))
+        case dict():
+            for each in value.values():
+                yield from _settings(each)
+        case list() | tuple():
+            for each in value:
+                yield from _settings(each)
+
+
+def _in_url(text: str) -> Iterator[str]:
+    """The password of an address, and what stands for one: a name alone may be a token."""
+    if "://" not in text or "@" not in text:
+        return
+    try:
+        split = urlsplit(text)
+    except ValueError:
+        return
+    for part in (split.password, split.username if not split.password else None):
+        if part:
+            yield part
+            yield unquote(part)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """`secret` as it may stand in a text: plain, in an address, in JSON, in base64 wherever it begins."""
+    yield secret
+    yield from (json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (True, False))
+    yield shlex.quote(secret).strip("'")
+    for form in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
+        yield form
+        yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form)
+    data = secret.encode("utf-8", "surrogatepass")
+    yield data.hex()
+    for offset in range(3):
+        # Of what stands in the middle of a longer text, the outermost letters hang on its neighbours.
+        whole = base64.b64encode(b"\0" * offset + data).decode().rstrip("=")
+        first, last = (0, 2, 3)[offset], len(whole) - ((offset + len(data)) % 3 != 0)
+        if len(core := whole[first:last]) >= SHORTEST:
+            yield core
+            yield core.replace("+", "-").replace("/", "_")

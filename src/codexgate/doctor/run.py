@@ -1,0 +1,108 @@
+"""Runs the checks: all at once, each within its deadline, rows as they finish, masked.
+
+The one place that knows every module of checks. It knows no terminal, and no check by name.
+"""
+
+import asyncio
+import importlib
+import time
+from collections.abc import AsyncGenerator, Collection, Iterable
+from functools import cache
+
+import msgspec
+
+from ..errors import invalid
+from . import mask
+from .words import WHOLE, Asked, Check, Row
+
+MODULES = ("codex", "ollama", "oss", "embeddings", "gate", "stores", "system", "network")
+"""Each has `CHECKS`; imported when they are run, for some bring libraries along."""
+OTHERS = ("gate.settings",)
+"""Ids of rows that no check makes: without settings there is nobody to ask one."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A row, and what the mask took out of it."""
+
+    row: Row
+    """Masked: this may be shown."""
+    command: str
+    """The remedy's command as it can be run."""
+    late: bool = False
+    """Its look did not come back in time; a thread of it may still hang."""
+
+
+@cache
+def checks() -> tuple[Check, ...]:
+    """Every check there is."""
+    modules = [importlib.import_module(f".{name}", __package__) for name in MODULES]
+    return tuple(check for module in modules for check in module.CHECKS)
+
+
+def ids() -> tuple[str, ...]:
+    """The ids of all rows that may be told."""
+    return (*OTHERS, *(id for check in checks() for id in check.ids))
+
+
+def wanted(only: Iterable[str]) -> frozenset[str]:
+    """The ids that `only` names, each whole or by its beginning (`ollama`); all when it names none.
+
+    Raises GateError for a name that begins none.
+    """
+    names, known = [*only], ids()
+    found = set()
+    for name in names:
+        matching = {id for id in known if id == name or id.startswith(f"{name}.")}
+        if not matching:
+            heads = ", ".join(dict.fromkeys(id.partition(".")[0] for id in known))
+            raise invalid(f"There is no check '{name}'.", "only", "unknown_check", f"There are {heads}.")
+        found |= matching
+    return frozenset(found or known)
+
+
+async def examine(
+    asked: Asked, only: Collection[str] = (), *, whole: float = WHOLE, among: Collection[Check] | None = None
+) -> AsyncGenerator[Found]:
+    """Look, and hand out rows as they are found; `only`: ids of the rows that are wanted.
+
+    Never takes longer than `whole` seconds; what has not come by then is told as late. Raises nothing.
+    """
+    hidden = await asyncio.to_thread(mask.of, asked)
+    chosen = [check for check in (checks() if among is None else among) if not only or {*check.ids} & {*only}]
+    end = asyncio.get_running_loop().time() + whole
+    tasks = [asyncio.create_task(_look(check, asked, end)) for check in chosen]
+    try:
+        for done in asyncio.as_completed(tasks):
+            rows, late = await done
+            for row in rows:
+                if not only or row.id in only:
+                    yield Found(hidden.row(row), row.remedy.command if row.remedy else "", late)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _look(check: Check, asked: Asked, end: float) -> tuple[list[Row], bool]:
+    """What one check finds; whatever happens to it becomes a row of its first id."""
+    begun = time.monotonic()
+    limit = min(check.deadline, end - asyncio.get_running_loop().time())
+    late = False
+    looking = asyncio.ensure_future(check.look(asked))
+    try:
+        done, _ = await asyncio.wait((looking,), timeout=limit)
+        if done:
+            rows = looking.result()
+        else:
+            late = True
+            rows = [_broken(check, f"This check did not end within {limit:.1f} s.")]
+    except Exception as error:
+        rows = [_broken(check, f"This check itself failed: {type(error).__name__}: {error}")]
+    finally:
+        looking.cancel()
+    duration = time.monotonic() - begun
+    return [msgspec.structs.replace(row, duration=row.duration or duration) for row in rows], late
+
+
+def _broken(check: Check, summary: str) -> Row:
+    why = "What it looks at is not known; the other rows do not hang on it."
+    return Row(check.ids[0], check.category, "fail", summary, why)

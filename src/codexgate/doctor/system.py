@@ -1,0 +1,239 @@
+"""Checks of this machine: who may come in, who may read, room on the disk, the clock, containers.
+
+Knows files, modes and clocks; of servers only that they say what time it is.
+"""
+
+import asyncio
+import os
+import shlex
+import shutil
+import socket
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .. import apikey
+from ..backends.http import Http
+from ..backends.ollama import address
+from ..errors import GateError
+from ..settings import Settings
+from .reach import ANSWER, CONNECT, ask
+from .target import gate_url, is_loopback
+from .words import Asked, Check, Remedy, Row, Status
+
+BIND = "system.bind"
+KEY = "system.key"
+DATA = "system.data"
+DISK = "system.disk"
+CLOCK = "system.clock"
+CONTAINER = "system.container"
+
+LOW, FULL = 2 << 30, 200 << 20
+"""Bytes that are free: little, and too little for anything."""
+PATIENCE = 2 * (CONNECT + ANSWER) + 0.5
+"""Seconds of what asks two servers one after the other."""
+SKEW = 60.0
+"""Seconds that two clocks may differ: less is how long an answer takes."""
+FILES = 1_000
+"""Files of the data folder whose mode is looked at."""
+DOCKER_HOST = "host.docker.internal"
+
+
+async def look_at_access(asked: Asked) -> list[Row]:
+    """Who may use the gate from elsewhere, and who may read its key and data."""
+    return await asyncio.to_thread(lambda: [*_key(asked.settings), _data(asked.settings, asked.home)])
+
+
+def _key(settings: Settings) -> Iterator[Row]:
+    host = settings.server.host
+    away = not is_loopback(f"http://[{host}]" if ":" in host else f"http://{host}")
+    try:
+        key = apikey.effective(settings)
+    except GateError as error:
+        command = error.fault.advice.partition(": ")[2]
+        safe = command.startswith("chmod 600 ")
+        why = "The gate does not start with it: a key that others can read lets them in."
+        remedy = Remedy("Mend it.", command or "codexgate key rotate", safe=safe)
+        yield Row(KEY, "system", "fail", error.fault.message, why, remedy)
+        yield Row(
+            BIND, "system", "skipped", "Without a key that can be used it does not matter where it listens."
+        )
+        return
+    if key is None:
+        yield Row(KEY, "system", "ok", "There is no key: every program on this machine may use the gate.")
+    else:
+        kept = "stands in the settings" if key.file is None else f"is in {key.file}, for its owner alone"
+        yield Row(KEY, "system", "ok", f"The key {kept}.")
+    if away and key is None:
+        why = "Anybody who reaches this machine could use it; so the gate does not start."
+        remedy = Remedy("Make a key, or listen on 127.0.0.1.", "codexgate key make", safe=True)
+        yield Row(BIND, "system", "fail", f"The gate shall listen on {host}, without a key.", why, remedy)
+    else:
+        yield Row(BIND, "system", "ok", f"The gate listens on {host}{', with a key' if away else ' alone'}.")
+
+
+def _data(settings: Settings, home: Path) -> Row:
+    folder = settings.data_dir
+    why = "Chats, files and memories are kept there: other users of this machine could read them."
+    try:
+        status = folder.stat()
+        mode = stat.S_IMODE(status.st_mode)
+        readable = (
+            [path for path in islice(folder.rglob("*"), FILES) if _is_open(path)] if mode & 0o077 else []
+        )
+    except FileNotFoundError:
+        return Row(DATA, "system", "skipped", f"{folder} is made when it is needed.")
+    except OSError as error:
+        lost = "The gate keeps chats, files and memories there, and cannot."
+        return Row(DATA, "system", "fail", f"{folder} cannot be read: {error.strerror}.", lost)
+    if os.name != "posix" or not mode & 0o077:
+        return Row(DATA, "system", "ok", f"{folder} is its owner's alone.")
+    # Nobody else may need the folder; one such as /tmp or the home is no folder of the gate's alone.
+    shared = mode & stat.S_ISVTX or folder.resolve() in (home, *home.parents) or status.st_uid != os.geteuid()
+    remedy = Remedy("Keep others out.", f"chmod 700 {shlex.quote(str(folder))}", safe=not shared)
+    if shared:
+        command = f"export CODEXGATE_DATA_DIR={shlex.quote(str(folder / 'codexgate'))}"
+        remedy = Remedy("Others have a right to this folder: take one of your own.", command)
+    details = {"mode": f"{mode:04o}", "readable": [path.name for path in readable[:10]]}
+    if readable:
+        summary = f"Others can come into {folder} (mode {mode:04o}) and read {readable[0].name}."
+        return Row(DATA, "system", "fail", summary, why, remedy, details)
+    summary = f"Others can come into {folder} (mode {mode:04o}); so far they can read no file there."
+    return Row(DATA, "system", "warning", summary, why, remedy, details)
+
+
+def _is_open(path: Path) -> bool:
+    with suppress(OSError):  # it is gone by now
+        status = path.lstat()
+        return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o044)
+    return False
+
+
+async def look_at_disk(asked: Asked) -> list[Row]:
+    """Room where the data is kept, or will be."""
+    folder = asked.settings.data_dir
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = (await asyncio.to_thread(shutil.disk_usage, there)).free
+    status: Status = "ok" if free >= LOW else "warning" if free >= FULL else "fail"
+    summary = f"{free / 2**30:.1f} GiB are free where {folder} is."
+    if status == "ok":
+        return [Row(DISK, "system", status, summary, details={"free": free})]
+    why = "When the disk is full nothing is kept any more, and no model can be installed."
+    remedy = Remedy("Make room; this shows what takes most.", "du -xh -d 2 ~ | sort -h | tail")
+    return [Row(DISK, "system", status, summary, why, remedy, {"free": free})]
+
+
+async def look_at_clock(asked: Asked) -> list[Row]:
+    """The time here against that of the servers that are set, by the `Date` of their answers."""
+    settings = asked.settings
+    urls = {
+        address(settings.ollama.url),
+        gate_url(settings),
+        *(each.base_url for each in settings.openai.values()),
+    }
+    told = dict(zip(urls, await asyncio.gather(*map(_skew, urls)), strict=True))
+    known = {Http(url, connect_timeout=CONNECT).where: skew for url, skew in told.items() if skew is not None}
+    if not known:
+        return [
+            Row(CLOCK, "system", "skipped", "No server is there whose clock this one could be held against.")
+        ]
+    where, worst = max(known.items(), key=lambda each: abs(each[1]))
+    details = {"seconds": {url: round(skew, 1) for url, skew in known.items()}}
+    if abs(worst) <= SKEW:
+        return [Row(CLOCK, "system", "ok", f"The clock agrees with that of {where}.", details=details)]
+    way = "ahead of" if worst > 0 else "behind"
+    summary = f"This machine's clock is {_length(abs(worst))} {way} that of {where}."
+    why = "Certificates and logins count as expired or not yet valid, and what is kept gets wrong times."
+    remedy = Remedy("Let it be set by the network.", "timedatectl set-ntp true")
+    return [Row(CLOCK, "system", "warning" if abs(worst) < 600 else "fail", summary, why, remedy, details)]
+
+
+async def _skew(url: str) -> float | None:
+    """Seconds that this clock is ahead of a server's; `None` when it does not say."""
+    with suppress(GateError, ValueError, TypeError):
+        http = Http(url, connect_timeout=CONNECT)
+        try:
+            sent = http.send("GET", "/", None, first_byte_timeout=ANSWER, idle_timeout=ANSWER)
+            async with sent as response:
+                return time.time() - parsedate_to_datetime(response.headers["date"]).timestamp()
+        except KeyError:
+            return None
+        finally:
+            await http.aclose()
+    return None
+
+
+def _length(seconds: float) -> str:
+    for size, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
+async def look_at_container(asked: Asked) -> list[Row]:
+    """Whether 127.0.0.1 means what somebody thinks it means."""
+    root = Path("/")
+    return [await _contained(asked, root, (DOCKER_HOST, *gateways(root)))]
+
+
+async def _contained(asked: Asked, root: Path, outside: Sequence[str]) -> Row:
+    """`root`: of the file system that tells; `outside`: names of the machine around this one."""
+    inside = await asyncio.to_thread(where, root)
+    if not inside:
+        return Row(CONTAINER, "system", "ok", "This is neither a container nor WSL.")
+    url = address(asked.settings.ollama.url)
+    if not is_loopback(url):
+        text = f"This is {inside}; Ollama is looked for elsewhere ({_place(url)})."
+        return Row(CONTAINER, "system", "ok", text)
+    if not (await ask(url, "/api/version")).refused:
+        return Row(CONTAINER, "system", "ok", f"This is {inside}, and Ollama answers inside.")
+    others = [f"http://{host}:{urlsplit(url).port or 80}" for host in outside]
+    answers = await asyncio.gather(*(ask(other, "/api/version") for other in others))
+    found = next((other for other, answer in zip(others, answers, strict=True) if answer.ok), "")
+    if not found and "OLLAMA_HOST" not in asked.environ and "CODEXGATE_OLLAMA_URL" not in asked.environ:
+        text = f"This is {inside}: 127.0.0.1 is it alone, not the machine around it."
+        return Row(CONTAINER, "system", "skipped", text)
+    summary = f"This is {inside}: {_place(url)} is looked for inside, where no Ollama is."
+    summary = f"{summary} One answers at {found}." if found else summary
+    why = f"127.0.0.1 is {inside} itself, not the machine on which Ollama runs."
+    remedy = Remedy("Use the machine's own name.", f"export OLLAMA_HOST={found or others[0]}")
+    return Row(CONTAINER, "system", "warning", summary, why, remedy, {"inside": inside, "tried": others})
+
+
+def gateways(root: Path = Path("/")) -> tuple[str, ...]:
+    """Where everything leads that is not here: in WSL and on a bridge of Docker the machine around it."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in (root / "proc/net/route").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[1] == "00000000":  # the default; addresses are hexadecimal, in this machine's order
+                return (socket.inet_ntoa(int(fields[2], 16).to_bytes(4, sys.byteorder)),)
+    return ()
+
+
+def where(root: Path = Path("/")) -> str:
+    """What this machine runs in, for people; empty when nothing shows. Linux alone tells."""
+    if (root / ".dockerenv").exists() or (root / "run/.containerenv").exists():
+        return "a container"
+    with suppress(OSError):
+        if "microsoft" in (root / "proc/version").read_text().lower():
+            return "WSL"
+    return ""
+
+
+def _place(url: str) -> str:
+    split = urlsplit(url)
+    return f"{split.scheme}://{split.netloc.rpartition('@')[2]}"
+
+
+CHECKS = (
+    Check((BIND, KEY, DATA), "system", look_at_access),
+    Check((DISK,), "system", look_at_disk),
+    Check((CLOCK,), "system", look_at_clock, PATIENCE),
+    Check((CONTAINER,), "system", look_at_container, PATIENCE),
+)
