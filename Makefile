@@ -9,7 +9,7 @@ LOCK = --quiet --universal --generate-hashes --python-version 3.11 --no-header -
 # The lists are complete, so nothing has to be resolved again.
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: serve test check bench schemathesis soak test-versions test-clients docs format lock clean
+.PHONY: serve test check bench bench-memory quality schemathesis soak test-versions test-clients docs format lock clean
 
 serve: $(VENV)/.ready ## run the gate, with every dependency
 	@$(BIN)/codexgate serve $(ARGS)
@@ -26,6 +26,12 @@ check: $(VENV)/.ready-dev ## lint, format, types, floors, generated files
 
 bench: $(VENV)/.ready-dev ## measure, as ratios in one run
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-memory: $(VENV)/.ready-dev ## measure the memory at 100,000 entries, on both stores
+	$(BIN)/python -m tests.bench_memory $(ARGS)
+
+quality: $(VENV)/.ready-dev ## how well the memory finds, over a labelled set
+	$(BIN)/python -m tests.quality $(ARGS)
 
 schemathesis: $(VENV)/.ready-dev ## try to prove /openapi.json wrong, thoroughly; some minutes
 	CODEXGATE_TEST_FULL=1 $(BIN)/python -m pytest -n 0 tests/test_schemathesis.py $(ARGS)

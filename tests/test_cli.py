@@ -155,7 +155,7 @@ def complete(home: Path, words: str, **more: str) -> list[str]:
 def test_completion_knows_commands_flags_and_models(tmp_path: Path) -> None:
     assert complete(tmp_path, "codexgate c") == ["chat", "connect", "config"]
     assert complete(tmp_path, "codexgate chat --mo") == ["--model"]
-    assert complete(tmp_path, "codexgate chat -m ") == ["demo", "demo-embed"]
+    assert complete(tmp_path, "codexgate chat -m ") == ["demo"]
     assert complete(tmp_path, "codexgate models show d") == ["demo", "demo-embed"]
     assert complete(tmp_path, "codexgate serve --model x") == []
 

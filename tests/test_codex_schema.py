@@ -14,9 +14,9 @@ from codexgate.backends.codex import host
 from codexgate.backends.codex.find import find_binary
 from codexgate.chat import ChatRequest, Document, Format, Image, Message, Text, Tool, ToolCall
 from codexgate.dialects.codex import ask, wire
+from codexgate.doctor.protocol import BUNDLE, DEFINITIONS, definition, drift, fields, methods, variants
 
 Json = dict[str, Any]
-BUNDLE = "codex_app_server_protocol.schemas.json"
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +30,6 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Json:
     subprocess.run(command, check=True, timeout=30, env=environ)
     whole: Json = msgspec.json.decode((folder / BUNDLE).read_bytes())
     return whole
-
-
-def methods(schema: Json, kind: str) -> set[str]:
-    return {
-        name for one in schema["definitions"][kind]["oneOf"] for name in one["properties"]["method"]["enum"]
-    }
 
 
 @cache
@@ -69,74 +63,6 @@ def test_every_method_exists(schema: Json) -> None:
     assert all(name.startswith(tuple(ASKED)) for name in asked)
 
 
-DEFINITIONS: dict[type[msgspec.Struct], str] = {
-    wire.Routed: "ItemStartedNotification CommandExecutionRequestApprovalParams TurnStartedNotification",
-    wire.Delta: "AgentMessageDeltaNotification ReasoningTextDeltaNotification "
-    "ReasoningSummaryTextDeltaNotification ReasoningSummaryPartAddedNotification "
-    "CommandExecutionOutputDeltaNotification",
-    wire.Change: "FileUpdateChange",
-    wire.Item: "ThreadItem",
-    wire.ItemParams: "ItemStartedNotification ItemCompletedNotification",
-    wire.PlanStep: "TurnPlanStep",
-    wire.PlanParams: "TurnPlanUpdatedNotification",
-    wire.Tokens: "TokenUsageBreakdown",
-    wire.TokenUsage: "ThreadTokenUsage",
-    wire.TokenUsageParams: "ThreadTokenUsageUpdatedNotification",
-    wire.TurnError: "TurnError",
-    wire.ErrorParams: "ErrorNotification",
-    wire.Turn: "Turn",
-    wire.TurnParams: "TurnCompletedNotification TurnStartResponse",
-    wire.MessageParams: "WarningNotification",
-    wire.Rerouted: "ModelReroutedNotification",
-    wire.Window: "RateLimitWindow",
-    wire.RateLimits: "RateLimitSnapshot",
-    wire.RateLimitsParams: "AccountRateLimitsUpdatedNotification",
-    wire.ToolCallParams: "DynamicToolCallParams",
-    wire.ApprovalParams: "CommandExecutionRequestApprovalParams FileChangeRequestApprovalParams",
-    wire.ElicitationParams: "McpServerElicitationRequestParams",
-    wire.Thread: "Thread",
-    wire.ThreadStarted: "ThreadStartResponse ThreadResumeResponse",
-    wire.Initialized: "InitializeResponse",
-    wire.Account: "GetAccountResponse",
-    wire.CodexModel: "Model",
-    wire.ModelList: "ModelListResponse",
-}
-"""What each struct reads. A field that is optional to us may belong to one of them only."""
-
-
-def definition(schema: Json, name: str) -> Json:
-    first: Json = schema["definitions"]
-    found: Json = first[name] if name in first else first["v2"][name]
-    return found
-
-
-def resolve(schema: Json, node: Any) -> Json:
-    """`node` without references."""
-    while isinstance(node, dict) and "$ref" in node:
-        found: Any = schema
-        for step in node["$ref"].removeprefix("#/").split("/"):
-            found = found[step]
-        node = found
-    return node if isinstance(node, dict) else {}
-
-
-def variants(schema: Json, node: Any) -> Iterator[Json]:
-    """The object schemas that `node` may be."""
-    node = resolve(schema, node)
-    yield node
-    for key in ("oneOf", "anyOf", "allOf"):
-        for each in node.get(key, ()):
-            yield from variants(schema, each)
-
-
-def fields(schema: Json, name: str) -> set[str]:
-    return {
-        field
-        for variant in variants(schema, definition(schema, name))
-        for field in variant.get("properties", {})
-    }
-
-
 def test_every_struct_is_in_the_table() -> None:
     structs = {
         value
@@ -144,6 +70,15 @@ def test_every_struct_is_in_the_table() -> None:
         if inspect.isclass(value) and issubclass(value, msgspec.Struct) and not name.startswith("_")
     }
     assert structs == set(DEFINITIONS)
+
+
+def test_the_doctor_finds_nothing_missing_and_what_is(schema: Json) -> None:
+    assert drift(schema) == []
+    text = msgspec.json.encode(schema)
+    for theirs, other in ((b'"turn/start"', b'"turn/begin"'), (b'"usedPercent"', b'"used"')):
+        text = text.replace(theirs, other)
+    assert drift(msgspec.json.decode(text)) == ["turn/start", "Window.usedPercent"]
+    assert len(drift({})) > len(DEFINITIONS)
 
 
 @pytest.mark.parametrize("struct", DEFINITIONS, ids=lambda struct: struct.__name__)

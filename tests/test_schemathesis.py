@@ -17,6 +17,7 @@ from codexgate.backends.demo import Demo, DemoOptions
 from codexgate.stores.files import Files
 from codexgate.stores.sqlite_responses import Responses
 from tests.servers.gateway import client, serving
+from tests.servers.notebook import Notebook
 from tests.support import run
 
 FULL = bool(os.environ.get("CODEXGATE_TEST_FULL"))
@@ -39,7 +40,11 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
         try:
             # What it sends is not what OpenAI would let in, so neither is what it gets back.
             async with serving(
-                Demo(DemoOptions(pace=0)), kept=Responses(tmp_path / "r.db"), files=files, described=False
+                Demo(DemoOptions(pace=0)),
+                kept=Responses(tmp_path / "r.db"),
+                files=files,
+                memory=Notebook(),
+                described=False,
             ) as url:
                 return await attack(url, tmp_path)
         finally:

@@ -94,6 +94,7 @@ def test_a_file_of_the_folder_one_is_in_decides_nothing_about_what_may_run(home:
         "codex.sandbox": '"workspace-write"',
         "codex.approvals": '"ask"',
         "threads.redis_url": '"redis://evil.example"',
+        "embeddings.provider": '"demo"',
     }
     value = values.get(key, '"/tmp/x"')
     text = f"[{section}]\n{name} = {value}\n" if section else f"{name} = {value}\n"

@@ -16,9 +16,11 @@ from .backends.ollama import Ollama
 from .backends.openai import OpenAI, OpenAIOptions
 from .config import Secret
 from .core import Core
+from .embedding import HOSTED, Embedding, Provider
 from .errors import GateError, invalid
 from .gate import Gate
-from .ports import Backend, FileStore, SessionStore, Stage, ThreadStore
+from .memory import Memory, Recall
+from .ports import Backend, FileStore, MemoryStore, SessionStore, Stage, ThreadStore
 from .settings import Settings
 from .stages.artifacts import Artifacts
 from .stages.files import Attachments
@@ -26,7 +28,7 @@ from .stages.retrieval import Memories
 from .stages.sessions import Sessions
 from .stages.usage import count_usage
 from .stages.written import read_written_calls
-from .stores import sqlite
+from .stores import sqlite, sqlite_memory
 from .stores.files import Files
 from .stores.responses import Store
 from .stores.sqlite import Threads
@@ -56,23 +58,29 @@ async def open_core(settings: Settings) -> AsyncIterator[Core]:
     async with AsyncExitStack() as closing:
         closing.push_async_callback(files.aclose)
         await files.open()
-        gate = await closing.enter_async_context(open_gate(settings, files=files))
+        memory = await closing.enter_async_context(open_memory(settings))
+        gate = await closing.enter_async_context(open_gate(settings, files=files, memory=memory))
         kept = make_responses(settings)
         made = responses.Responses(gate, kept, kept)
         closing.push_async_callback(made.aclose)
-        yield Core(gate, made, files)
+        yield Core(gate, made, files, memory)
 
 
 @asynccontextmanager
 async def open_gate(
-    settings: Settings, *, files: FileStore | None = None, strict: bool = False
+    settings: Settings,
+    *,
+    files: FileStore | None = None,
+    memory: Memory | None = None,
+    strict: bool = False,
 ) -> AsyncIterator[Gate]:
     """A gate over the backends that `settings` names, or all; closed when the context is left.
 
-    `files`: what the ids of files in a chat mean. `strict`: hold every backend to the law of event order.
+    `files`: what the ids of files in a chat mean; `memory`: what is put before questions, one of its own
+    where it is not given. `strict`: hold every backend to the law of event order.
     Raises GateError for an unknown backend.
     """
-    async with open_stages(settings, files) as stages:
+    async with open_stages(settings, files, memory) as stages:
         gate = Gate(
             make_backends(settings),
             aliases=settings.aliased,
@@ -87,7 +95,9 @@ async def open_gate(
 
 
 @asynccontextmanager
-async def open_stages(settings: Settings, files: FileStore | None = None) -> AsyncIterator[list[Stage]]:
+async def open_stages(
+    settings: Settings, files: FileStore | None = None, memory: Memory | None = None
+) -> AsyncIterator[list[Stage]]:
     """What happens around every answer, the outermost first; finished when the context is left."""
     async with AsyncExitStack() as closing:
         stages: list[Stage] = []
@@ -100,8 +110,23 @@ async def open_stages(settings: Settings, files: FileStore | None = None) -> Asy
         options = settings.threads
         # Outside of the others: what they put into a request is not kept.
         stages.append(Sessions(sessions, wait=options.wait, strict=options.strict))
-        stages += [Memories(None, settings.retrieval), Attachments(files), read_written_calls, count_usage]
+        if memory is None:
+            memory = await closing.enter_async_context(open_memory(settings))
+        recall = Recall(memory, settings.memory.default_namespace)
+        stages += [Memories(recall, settings.retrieval), Attachments(files), read_written_calls, count_usage]
         yield stages
+
+
+@asynccontextmanager
+async def open_memory(settings: Settings) -> AsyncIterator[Memory]:
+    """The memory; nothing is opened or loaded before it is used. Raises GateError for a bad setting."""
+    embedding = Embedding(_providers(settings), settings.embeddings)
+    store = make_memories(settings)
+    memory = Memory(store, embedding, default_namespace=settings.memory.default_namespace)
+    try:
+        yield memory
+    finally:
+        await memory.aclose()
 
 
 def make_backends(settings: Settings) -> list[Backend]:
@@ -132,6 +157,16 @@ def make_responses(settings: Settings) -> Store:
     return PostgresResponses(options.database_url.reveal(), ttl=options.ttl)
 
 
+def make_memories(settings: Settings) -> MemoryStore:
+    """The store of memories; nothing is opened. Raises GateError for a bad Postgres URL."""
+    url = settings.memory.database_url
+    if not url:
+        return sqlite_memory.Memories(settings.data_dir / "memory.db")
+    from .stores.postgres_memory import PostgresMemories  # a big library, for those who use it
+
+    return PostgresMemories(url.reveal())
+
+
 def make_sessions(settings: Settings) -> SessionStore:
     """The store of callers' sessions, beside that of threads; nothing is opened. Raises GateError as that."""
     options = settings.threads
@@ -140,6 +175,27 @@ def make_sessions(settings: Settings) -> SessionStore:
     from .stores.redis import RedisSessions
 
     return RedisSessions(options.redis_url.reveal(), options.session_prefix, ttl=options.ttl)
+
+
+def _providers(settings: Settings) -> dict[str, Callable[[], Provider]]:
+    """What may embed memories, made when it is needed."""
+    return {
+        "openai": lambda: _make_embedding_server(settings),
+        "ollama": lambda: Ollama(settings.ollama),
+        "local": Local,
+        "demo": lambda: Demo(settings.demo),
+    }
+
+
+def _make_embedding_server(settings: Settings) -> OpenAI:
+    options = settings.embeddings
+    server = OpenAIOptions(
+        base_url=options.base_url or HOSTED,
+        api_key=options.api_key,
+        first_token_timeout=options.timeout,
+        idle_timeout=options.timeout,
+    )
+    return OpenAI(server, name="openai", section="embeddings")
 
 
 def _keys(settings: Settings) -> list[str]:

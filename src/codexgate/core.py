@@ -3,6 +3,7 @@
 import msgspec
 
 from .gate import Gate
+from .memory import Memory
 from .ports import FileStore
 from .responses import Responses
 
@@ -14,3 +15,5 @@ class Core(msgspec.Struct):
     responses: Responses | None = None
     files: FileStore | None = None
     """What callers uploaded; `None`: nothing is kept."""
+    memory: Memory | None = None
+    """`None`: there is none."""

@@ -442,6 +442,18 @@ class SessionList(SessionStore, Protocol):
 
 
 @runtime_checkable
+class Agent(Protocol):
+    """A backend that calls tools by itself, also those of MCP servers."""
+
+    def connect(self, name: str, url: str, key: str) -> None:
+        """From now on let its turns call the tools of the server `name` at `url`, with the bearer `key`.
+
+        A server of that name that the operator has set stays.
+        """
+        ...
+
+
+@runtime_checkable
 class Approver(Protocol):
     """A backend that asks before it acts."""
 

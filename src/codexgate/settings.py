@@ -19,12 +19,14 @@ from .backends.demo import DemoOptions
 from .backends.ollama import OllamaOptions, address
 from .backends.openai import OpenAIOptions
 from .config import FILE_VARIABLE, Foreign, Loaded, Secret, load
+from .embedding import EmbeddingOptions
 from .errors import invalid
 from .gate import Alias
 from .logs import Level, LogFormat
 from .stages.artifacts import ArtifactOptions
 from .stages.retrieval import RetrievalOptions
 from .stores.files import FileOptions
+from .stores.memory import MemoryOptions
 from .stores.responses import ResponseOptions
 from .stores.threads import ThreadOptions
 
@@ -94,6 +96,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     threads: ThreadOptions = ThreadOptions()
     responses: ResponseOptions = ResponseOptions()
     files: FileOptions = FileOptions()
+    memory: MemoryOptions = MemoryOptions()
+    embeddings: EmbeddingOptions = EmbeddingOptions()
     retrieval: RetrievalOptions = RetrievalOptions()
     artifacts: ArtifactOptions = ArtifactOptions()
     log: LogOptions = LogOptions()
@@ -175,9 +179,13 @@ AUTHORITY = (
     "codex.sandbox",
     "codex.use_host_config",
     "codex.approvals",
+    "codex.memory_url",
     "server.host",
     "threads.redis_url",
     "responses.database_url",
+    "memory.database_url",
+    "embeddings.provider",
+    "embeddings.base_url",
     "artifacts.dir",
     "data_dir",
 )
@@ -205,6 +213,19 @@ def _redis_url(text: str) -> str | None:
     return text if text.startswith(("redis://", "rediss://", "unix://")) else None
 
 
+def _postgres_url(text: str) -> str | None:
+    return text if text.startswith(("postgres://", "postgresql://")) else None
+
+
+def _seconds(text: str) -> str | None:
+    """Of milliseconds."""
+    return str(int(text) / 1000) if text.isascii() and text.isdigit() and int(text) else None
+
+
+def _count(text: str) -> str | None:
+    return text if text.isascii() and text.isdigit() and int(text) else None
+
+
 def _ip_address(text: str) -> str | None:
     # Some shells and conda put the machine's or the compiler's name into HOST; listening there
     # was nobody's wish.
@@ -219,11 +240,20 @@ FOREIGN = {
     "LLAMA_BASE_URL": Foreign("openai.llama.base_url", _http_url),
     "LLAMA_API_KEY": Foreign("openai.llama.api_key"),
     "LLAMA_MODELS": Foreign("openai.llama.models"),
+    "DATABASE_URL": Foreign("memory.database_url", _postgres_url),
+    "OPENAI_API_KEY": Foreign("embeddings.api_key"),
+    "OPENAI_API_BASE_URL": Foreign("embeddings.base_url", _http_url),
+    "OPENAI_API_BASE": Foreign("embeddings.base_url", _http_url),
+    "OPENAI_EMBEDDING_MODEL": Foreign("embeddings.model"),
+    "OPENAI_EMBEDDING_DIMENSION": Foreign("embeddings.dimension", _count),
+    "OPENAI_EMBEDDING_TIMEOUT_MS": Foreign("embeddings.timeout", _seconds),
+    "OPENAI_EMBEDDING_MAX_INPUT_CHARS": Foreign("embeddings.max_input_chars", _count),
     "CODEX_CWD": Foreign("codex.cwd"),
     "JANGAR_MODELS": Foreign("codex.models"),
     "JANGAR_DEFAULT_MODEL": Foreign("default_model"),
     "JANGAR_REDIS_URL": Foreign("threads.redis_url", _redis_url),
     "REDIS_URL": Foreign("threads.redis_url", _redis_url),
+    "JANGAR_MCP_URL": Foreign("codex.memory_url", _http_url),
     "JANGAR_CHAT_KEY_PREFIX": Foreign("threads.chat_prefix"),
     "JANGAR_WORKTREE_KEY_PREFIX": Foreign("threads.worktree_prefix"),
     "HOST": Foreign("server.host", _ip_address),
