@@ -766,6 +766,9 @@ def test_among_thousands_the_index_finds_the_nearest(postgres: Postgres) -> None
         store = PostgresMemories(postgres.url)
         for at in range(0, len(made), 1_000):
             await store.add(made[at : at + 1_000])
+        valid = "SELECT count(*) FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indisvalid AND relname = 'entries_hnsw_16'"
+        while postgres.run(valid) != [(1,)]:  # it is made meanwhile
+            await asyncio.sleep(0.05)
         for each in made[::500]:
             for wanted in (ALL, Filter((each.entry.namespace,))):
                 found = await store.near(each.vector, "demo/three", wanted, 20)
