@@ -88,7 +88,7 @@ def makers(*providers: Provider) -> Mapping[str, Callable[[], Provider]]:
     """Real ones, with these in the place of those of their name; no Ollama unless one is given."""
     absent = Toy()
     absent.fault = DOWN
-    known: list[Provider] = [absent, Local(), Demo(), *providers]
+    known: list[Provider] = [absent, Toy("openai"), Local(), Demo(), *providers]
     return {each.name: (lambda each=each: each) for each in known}  # type: ignore[misc]
 
 
@@ -508,15 +508,29 @@ def test_the_model_is_the_one_that_is_set_else_ollamas_else_the_packaged(
 
 
 @pytest.mark.parametrize(
-    ("options", "code"),
-    [
-        (EmbeddingOptions(provider="openai"), "invalid_setting"),
-        (EmbeddingOptions(provider="ollama"), ""),
-    ],
+    ("provider", "said"), [("openai", "Set OPENAI_API_KEY"), ("ollama", "Nothing listens there.")]
 )
-def test_a_provider_that_is_set_and_cannot_be_had_is_said(options: EmbeddingOptions, code: str) -> None:
+def test_a_provider_that_is_set_and_cannot_be_had_is_said(tmp_path: Path, provider: Any, said: str) -> None:
+    async def body(memory: Memory) -> None:
+        fault = await fails(memory.persist(Draft("one")))
+        assert fault.kind == "unavailable"
+        assert said in fault.text
+
+    on(made(tmp_path, options=EmbeddingOptions(provider=provider)), body)
+
+
+def test_no_text_leaves_for_openai_because_of_what_is_kept(tmp_path: Path) -> None:
     async def body() -> None:
-        assert (await fails(Embedding(makers(), options).choose())).code == code
+        openai = Toy("openai")
+        options = EmbeddingOptions(provider="openai", api_key=KEY, model="m")
+        memory = made(tmp_path, openai, options=options)
+        await memory.persist(Draft("kept when there was a key"))
+        await memory.aclose()
+        openai.asked.clear()
+        memory = made(tmp_path, openai, options=EmbeddingOptions())
+        assert "Set OPENAI_API_KEY" in (await fails(memory.retrieve("private"))).text
+        assert openai.asked == []
+        await memory.aclose()
 
     run(body())
 

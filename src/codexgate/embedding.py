@@ -91,10 +91,6 @@ class Embedding:
             if self._chosen is None:
                 found = await self._look()
                 self._chosen = (found, self._options.dimension)
-        if self._chosen[0].startswith("openai/") and not (self._options.base_url or self._options.api_key):
-            message = "OpenAI embeds only with a key, and embeddings.api_key is empty."
-            advice = "Set OPENAI_API_KEY, or embeddings.provider to local."
-            raise invalid(message, "embeddings.api_key", "invalid_setting", advice)
         return self._chosen
 
     def may_go_on(self, model: str) -> bool:
@@ -162,6 +158,10 @@ class Embedding:
         if name not in self._makers:
             message = f"What is kept was embedded by {name}, which is not known here."
             advice = "Embed it anew: codexgate memory reembed"
+            raise GateError(Fault("unavailable", message, advice, "embedding_failed"))
+        if name == "openai" and not (self._options.base_url or self._options.api_key):
+            message = "OpenAI embeds only with a key, and embeddings.api_key is empty."
+            advice = "Set OPENAI_API_KEY, or embeddings.provider to local."
             raise GateError(Fault("unavailable", message, advice, "embedding_failed"))
         if name not in self._made:
             self._made[name] = self._makers[name]()

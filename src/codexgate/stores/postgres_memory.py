@@ -60,7 +60,9 @@ class PostgresMemories:
         self._clock = clock
         self._iterates: bool | None = None
         """Whether this pgvector (0.8) goes on looking where a filter leaves too few."""
-        self._indexed: dict[int, asyncio.Task[None]] = {}
+        self._indexed: set[int] = set()
+        """Dimensions that have an index, or can have none."""
+        self._indexing: dict[int, asyncio.Task[None]] = {}
         self._common: tuple[float, frozenset[str]] = (-FRESH, frozenset())
 
     async def add(self, entries: Sequence[Vectored]) -> tuple[Kept, ...]:
@@ -214,10 +216,9 @@ class PostgresMemories:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for task in self._indexed.values():
+        for task in [*self._indexing.values()]:
             task.cancel()
-        await asyncio.gather(*self._indexed.values(), return_exceptions=True)
-        self._indexed.clear()
+            await asyncio.wait({task})
         await self._postgres.aclose()
 
     async def _prepare(self, database: Connection) -> None:
@@ -245,29 +246,33 @@ class PostgresMemories:
             await database.execute(memory_sql.ITERATE)
 
     def _index_soon(self, size: int) -> None:
-        if size not in self._indexed:
-            self._indexed[size] = asyncio.create_task(self._make_index(size))
+        if size not in self._indexed and size not in self._indexing:
+            self._indexing[size] = asyncio.create_task(self._make_index(size))
 
     async def _index(self, size: int) -> None:
         """Have the index for vectors of this dimension."""
         self._index_soon(size)
-        await asyncio.shield(self._indexed[size])
+        if size in self._indexing:
+            await asyncio.wait({self._indexing[size]})
 
     async def _make_index(self, size: int) -> None:
         """Without an index all is found, only slower."""
-        if size > memory_sql.HALF:
-            return
         try:
-            async with self._postgres.transaction() as database:
-                there = await (
-                    await database.execute(memory_sql.INDEXED, (f"entries_hnsw_{size}",))
-                ).fetchall()
-            if not there[0][0]:
+            if size <= memory_sql.HALF and not await self._has_index(size):
                 async with self._postgres.transaction(LONG) as database:
                     await database.execute(sized(memory_sql.INDEX, size, ""))
+            self._indexed.add(size)
         except GateError as error:
-            self._indexed.pop(size, None)
             log.warning("memory_store.unindexed", extra={"fields": {"reason": error.fault.message}})
+        finally:
+            del self._indexing[size]
+
+    async def _has_index(self, size: int) -> bool:
+        async with self._postgres.transaction() as database:
+            ((there,),) = await (
+                await database.execute(memory_sql.INDEXED, (f"entries_hnsw_{size}",))
+            ).fetchall()
+            return bool(there)
 
     async def _too_common(self, database: Connection) -> frozenset[str]:
         """The words that are in very many entries, as far as the server knows; it counts now and then."""
