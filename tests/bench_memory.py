@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,10 @@ def texts(count: int, seed: int = 1) -> list[str]:
     """Sentences of about 25 words, of which few are common and many rare, as in a language."""
     dice = random.Random(seed)
     known = ["".join(dice.choices(SYLLABLES, k=dice.randint(2, 4))) for _ in range(30_000)]
-    weights = [1 / (rank + 10) for rank in range(len(known))]
+    weights = list(accumulate(1 / (rank + 10) for rank in range(len(known))))
     return [
-        " ".join(dice.choices(known, weights, k=dice.randint(10, 40))).capitalize() + f" {number}."
+        " ".join(dice.choices(known, cum_weights=weights, k=dice.randint(10, 40))).capitalize()
+        + f" {number}."
         for number in range(count)
     ]
 

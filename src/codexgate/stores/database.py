@@ -1,4 +1,4 @@
-"""One SQLite file: made, brought up to date, opened for one call, written all or nothing.
+"""One SQLite file: made, brought up to date, written all or nothing.
 
 What the stores in SQLite share. Several processes may use a file at once. Knows no table.
 """
@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,23 +31,107 @@ class Unusable(GateError):
     """The file cannot be used: somebody keeps it, or it is none of ours."""
 
 
-@contextmanager
-def opened(path: Path, migrations: Sequence[str], patience: float) -> Iterator[sqlite3.Connection]:
-    """A connection to `path`, which is made, with its folder, when it is not there.
+class Database:
+    """The file `path`, which is made, with its folder, when it is needed. Safe in several threads.
 
     `migrations`: what makes version N+1 of version N; a released one is never changed. The file's own
-    version stands in `PRAGMA user_version`. `patience`: seconds to wait for another that writes.
-    Raises Unusable for whatever goes wrong with it, also inside the context.
+    version stands in `PRAGMA user_version`. Connections stay open between calls: whoever closes the last
+    one must empty the log into the file, which takes longer than most calls do.
     """
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make(path)
-        with closing(sqlite3.connect(path, timeout=patience, isolation_level=None)) as database:
-            _prepare(database, path, migrations)
-            yield database
-    except (sqlite3.Error, msgspec.DecodeError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise Unusable(Fault("internal", f"{path} cannot be used: {reason}.")) from error
+
+    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
+        self._path = path
+        self._migrations = migrations
+        self._idle: list[tuple[tuple[int, int], sqlite3.Connection]] = []
+        """With what `path` was when each was opened: who puts another file there means that one."""
+
+    @contextmanager
+    def opened(self, patience: float) -> Iterator[sqlite3.Connection]:
+        """A connection for this thread alone. `patience`: seconds to wait for another that writes.
+
+        Raises Unusable for whatever goes wrong with the file, also inside the context.
+        """
+        try:
+            file, database = self._connect()
+            try:
+                database.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+                self._prepare(database)
+                yield database
+                if database.in_transaction:  # one that only read
+                    database.execute("ROLLBACK")
+            except BaseException:
+                database.close()
+                raise
+            self._idle.append((file, database))
+        except (sqlite3.Error, msgspec.DecodeError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise Unusable(Fault("internal", f"{self._path} cannot be used: {reason}.")) from error
+
+    async def do(self, work: Callable[[sqlite3.Connection], T], patience: float = HASTE) -> T:
+        """Do `work` in a thread, again while others keep the file busy, for `patience` seconds at most.
+
+        Raises Unusable.
+        """
+
+        def call() -> T:
+            end = time.monotonic() + patience
+            while True:
+                try:
+                    with self.opened(SLICE) as database:
+                        return work(database)
+                except Unusable as error:
+                    if not _is_busy(error) or time.monotonic() > end:
+                        raise
+                time.sleep(SLICE / 10)  # not every kind of busy has waited
+
+        return await asyncio.to_thread(call)
+
+    async def aclose(self) -> None:
+        """Close what is open and not in use; the next call opens anew."""
+
+        def call() -> None:
+            while self._idle:
+                self._idle.pop()[1].close()
+
+        await asyncio.to_thread(call)
+
+    def _connect(self) -> tuple[tuple[int, int], sqlite3.Connection]:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make()
+        there = self._path.stat()
+        now = (there.st_dev, there.st_ino)
+        with suppress(IndexError):
+            while True:
+                file, database = self._idle.pop()
+                if file == now:
+                    return file, database
+                database.close()
+        database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("PRAGMA synchronous = FULL")  # not every SQLite was built with this default
+        return now, database
+
+    def _make(self) -> None:
+        # By us, so that it is 0600 from its first moment; `-wal` and `-shm` take after it. A file that is
+        # there is not opened: closing it again would let go of every lock that this process has on it,
+        # under the feet of the other threads (sqlite.org/howtocorrupt.html, 2.2).
+        with _making, suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        newest = len(self._migrations)
+        version = _version(database)
+        if version == newest:
+            return
+        if version > newest:
+            message = f"{self._path} was written by a newer codexgate."
+            raise Unusable(Fault("conflict", message, "Update this one."))
+        database.execute("PRAGMA journal_mode = WAL")
+        with transaction(database):
+            for script in self._migrations[_version(database) :]:  # another process may have been quicker
+                for statement in filter(str.strip, script.split(";")):
+                    database.execute(statement)
+            database.execute(f"PRAGMA user_version = {newest}")
 
 
 @contextmanager
@@ -63,53 +147,9 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("COMMIT")
 
 
-async def hastily(
-    path: Path, migrations: Sequence[str], work: Callable[[sqlite3.Connection], T], patience: float = HASTE
-) -> T:
-    """Do `work` in a thread, again while others keep the file busy, for `patience` seconds at most.
-
-    Raises Unusable.
-    """
-
-    def call() -> T:
-        end = time.monotonic() + patience
-        while True:
-            try:
-                with opened(path, migrations, SLICE) as database:
-                    return work(database)
-            except Unusable as error:
-                if not _is_busy(error) or time.monotonic() > end:
-                    raise
-            time.sleep(SLICE / 10)  # not every kind of busy has waited
-
-    return await asyncio.to_thread(call)
-
-
 def _is_busy(error: Unusable) -> bool:
     code = getattr(error.__cause__, "sqlite_errorcode", 0)
     return code & 0xFF == sqlite3.SQLITE_BUSY  # the rest of it says more exactly why
-
-
-def _make(path: Path) -> None:
-    # By us, so that it is 0600 from its first moment; `-wal` and `-shm` take after it. A file that is
-    # there is not opened: closing it again would let go of every lock that this process has on it,
-    # under the feet of the other threads (sqlite.org/howtocorrupt.html, 2.2).
-    with _making, suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def _prepare(database: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
-    version = _version(database)
-    if version == len(migrations):
-        return
-    if version > len(migrations):
-        raise Unusable(Fault("conflict", f"{path} was written by a newer codexgate.", "Update this one."))
-    database.execute("PRAGMA journal_mode = WAL")
-    with transaction(database):
-        for script in migrations[_version(database) :]:  # another process may have been quicker
-            for statement in filter(str.strip, script.split(";")):
-                database.execute(statement)
-        database.execute(f"PRAGMA user_version = {len(migrations)}")
 
 
 def _version(database: sqlite3.Connection) -> int:

@@ -25,7 +25,7 @@ from msgspec import Meta
 from ..errors import Fault, GateError
 from ..records import FileRecord
 from . import blobs
-from .database import opened, transaction
+from .database import Database, transaction
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class FileOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Files:
     """Files in `folder`, which is made when the first one comes. `clock`: Unix seconds.
 
-    Every call opens the index anew, and any number of gates may use a folder. Each holds the file
+    Any number of gates may use a folder. Each holds the file
     `lock` in it shared, so that whoever gets it alone knows that nobody is writing.
     """
 
@@ -84,6 +84,7 @@ class Files:
         self._folder = folder
         self._contents = folder / "contents"
         self._index = folder / "index.db"
+        self._database = Database(self._index, MIGRATIONS)
         self._clock = clock
         self._entering = threading.Lock()
         self._writing = threading.Lock()
@@ -160,6 +161,7 @@ class Files:
 
     async def aclose(self) -> None:
         """Let go of the folder; another gate may clear it up now."""
+        await self._database.aclose()
         if self._held is not None:
             os.close(self._held)
             self._held = None
@@ -233,7 +235,7 @@ class Files:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         try:
-            with opened(self._index, MIGRATIONS, PATIENCE) as index:
+            with self._database.opened(PATIENCE) as index:
                 yield index
         except GateError as error:
             if error.fault.kind != "internal":

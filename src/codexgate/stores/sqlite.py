@@ -20,7 +20,7 @@ from ..chat import Message
 from ..errors import Fault, GateError
 from ..records import ThreadRecord
 from . import sessions
-from .database import hastily, transaction
+from .database import Database, transaction
 from .threads import BUSY, WEEK, acquire, unavailable
 
 if sys.platform == "win32":
@@ -84,6 +84,7 @@ class Sessions:
 
     def __init__(self, path: Path, *, ttl: float = math.inf, clock: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._database = Database(path, MIGRATIONS)
         self._ttl = ttl
         self._clock = clock
 
@@ -136,7 +137,8 @@ class Sessions:
         await self._in_thread(work)
 
     async def aclose(self) -> None:
-        """Nothing is held between two calls."""
+        """Let go of the file."""
+        await self._database.aclose()
 
     async def _write(self, key: str, messages: Sequence[Message], *, alone: bool = False) -> None:
         now = self._clock()
@@ -156,7 +158,7 @@ class Sessions:
 
     async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            return await hastily(self._path, MIGRATIONS, work)
+            return await self._database.do(work)
         except GateError as error:
             raise sessions.unavailable(error.fault.message, error.fault.advice) from error
 
@@ -171,6 +173,7 @@ class Threads:
 
     def __init__(self, path: Path, *, ttl: float = WEEK, clock: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._database = Database(path, THREAD_MIGRATIONS)
         self._ttl = ttl
         self._clock = clock
 
@@ -217,7 +220,8 @@ class Threads:
         return await self._read(lambda rows: frozenset(name for (name,) in rows), sql)
 
     async def aclose(self) -> None:
-        """Nothing is held between two calls."""
+        """Let go of the file."""
+        await self._database.aclose()
 
     async def _read(self, see: Callable[[sqlite3.Cursor], T], sql: str, *values: bytes) -> T:
         """What `see` makes of the rows; the last placeholder of `sql` is the time now."""
@@ -240,7 +244,7 @@ class Threads:
 
     async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            return await hastily(self._path, THREAD_MIGRATIONS, work)
+            return await self._database.do(work)
         except GateError as error:
             raise unavailable(error.fault.message, error.fault.advice) from error
 

@@ -61,7 +61,7 @@ class Vectors:
             ids, rows = ids[meant], rows[meant]
         near = rows @ np.asarray(vector, np.float32)
         if len(near) > limit:
-            best = np.argpartition(-near, limit)[:limit]
+            best = np.argpartition(near, -limit)[-limit:]
             ids, near = ids[best], near[best]
         order = np.lexsort((ids, -near))
         return [(1 - float(near[at]), int(ids[at])) for at in order]
