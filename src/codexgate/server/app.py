@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -166,8 +167,16 @@ async def run_until_signal(
             loop.add_signal_handler(number, heard)
     async with listening(core, listen) as running:
         await on_start(running)
+        _spare_collector()
         await stop.wait()
         log.info("service.stop")
+
+
+def _spare_collector() -> None:
+    """Let the garbage collector pass by what is there for good, and come more rarely: it took a sixth."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 async def _bind(connections: Connections, listen: Listen) -> tuple[asyncio.Server, str]:

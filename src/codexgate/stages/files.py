@@ -43,7 +43,7 @@ class Attachments:
     def __call__(self, route: Route, run: Run) -> Batches:
         """See `ports.Stage`."""
         messages = route.request.messages
-        wanted = StoredFile if "documents" in route.backend.honours else StoredFile | Document
+        wanted = (StoredFile,) if "documents" in route.backend.honours else (StoredFile, Document)
         if not any(isinstance(part, wanted) for message in messages for part in message.parts):
             return run(route)
         return self._answer(route, run)
