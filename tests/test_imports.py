@@ -298,6 +298,10 @@ def test_of_an_edited_text_only_what_changed_is_new() -> None:
         ("Dear Anna,\n", "x", "text"),
         ("", "x.txt", "text"),
         ("[1] a footnote\n", "x.txt", "text"),
+        ("Dear Anna,\rall is well.\r", "x.txt", "text"),
+        ("content,a\rb,c\r", "x", "csv"),
+        ("", "x.json", "text"),
+        ("\r\n", "x.csv", "text"),
     ],
 )
 def test_the_format_is_told_by_the_content(head: str, name: str, format: str | None) -> None:
@@ -320,6 +324,7 @@ def test_the_format_is_told_by_the_content(head: str, name: str, format: str | N
             "'yesterday' is no time: neither Unix seconds nor ISO 8601.",
         ),
         ('{"content":"a","created":1700000000000}', "1.7e+12 is no time in Unix seconds."),
+        ('{"content":"a","id":5}', "Expected `str | null`, got `int` - at `$.id`."),
         ('{"content":"a","x":' + "[" * 100_000, "This is nested too deeply."),
         ('{"content":"\udcff"}', "This is not UTF-8."),
         ('{"content":"' + "a" * LONGEST_LINE + '"}', f"The line is longer than {LONGEST_LINE:,} characters."),
@@ -347,6 +352,28 @@ def test_a_bad_row_is_told_and_the_others_are_read(row: str, message: str) -> No
     assert isinstance(last, Found) and (last.draft.content, last.line) == ("last", 5)
 
 
+def test_a_quote_that_nothing_closes_takes_no_other_row() -> None:
+    rows = "".join(f"row {n},x\n" for n in range(100))
+    for wrong in ('"open,x\n', 'open,"x\n'):
+        first, bad, *others = found(f'content,x\n"a\nb",x\n{wrong}{rows}', "csv")
+        assert isinstance(first, Found) and first.draft.content == "a\nb"
+        assert isinstance(bad, Bad) and bad.line == 4
+        assert [(each.line, each.draft.content) for each in others if isinstance(each, Found)] == [
+            (n + 5, f"row {n}") for n in range(100)
+        ]
+    first, bad, second, third, last = found('content\na\n"open\nb\n"c"\nd\n', "csv")
+    assert (bad.line, isinstance(bad, Bad)) == (3, True)
+    assert [each.draft.content for each in (first, second, third, last) if isinstance(each, Found)] == [
+        *"abcd"
+    ]
+
+
+def test_a_cell_may_be_longer_than_a_memory_which_is_told_by_who_keeps_it() -> None:
+    cell = "long\n" * 100_000
+    (draft, other) = drafts(f'content\n"{cell}"\nb\n', "csv")
+    assert (draft.content, other.content) == (cell, "b")
+
+
 def test_a_conversation_of_another_shape_does_not_hide_the_others() -> None:
     text = json.dumps([{"mapping": {"a": {"message": 1}}}, CHATGPT], indent=1)
     bad, *others = found(text, "chatgpt")
@@ -364,6 +391,49 @@ def test_an_array_that_is_cut_off_is_told(format: Format) -> None:
 def test_an_array_that_is_none_is_told() -> None:
     assert found("[", "mem0") == [Bad("The file ends in the middle.", 1)]
     assert [*elements(io.StringIO("{}"))] == [Bad("There is no JSON array here.", 1)]
+
+
+@pytest.mark.parametrize(
+    ("sample", "format"),
+    [(OURS, "codexgate"), (CHATGPT, "chatgpt"), (MEM0, "mem0")],
+    ids=["ours", "chatgpt", "mem0"],
+)
+def test_an_object_over_several_lines_is_read_as_one(sample: dict[str, Any], format: Format) -> None:
+    text = json.dumps(sample, indent=2)
+    assert drafts(text) == drafts(json.dumps(sample), format) != []
+    first, *_ = found(f"{text}\r\n{text}\n")
+    *_, last = found(f"{text}\r\n{text}\n")
+    assert isinstance(first, Found) and first.line == 1
+    assert isinstance(last, Found) and last.line == text.count("\n") + 2
+    assert drafts(f"{text}{text}") == 2 * drafts(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "bad"),
+    [
+        ('[{"content":"a"},\n5, "x",\n{"content":"b"}, null\n]', [(2, "no object"), (3, "no object")]),
+        ('[{"content":"a"}]\n[{"content":"b"}]\n', [(1, "not read")]),
+        ('[{"content":"a"}]\n' + " " * 600_000 + "x", [(1, "not read")]),
+        ('[{"content":"a"}]\n' + " " * 600_000, []),
+        ('{\n"content":"a"\n}\noops\n{"content":"b"}', [(4, "no object")]),
+        ('{\n"content":"a"\n}\noops', [(4, "no object")]),
+        ('{\n"content":"a"\n}}\n{"content":"b"}', [(3, "not read")]),
+        ('{\n"content":"a",', [(1, "in the middle")]),
+        ('{"page": 1, "results": [{"memory":"a"}], "more": [5]}', []),
+    ],
+)
+def test_nothing_in_an_array_or_behind_it_is_lost_in_silence(text: str, bad: list[tuple[int, str]]) -> None:
+    told = [(each.line, each.message) for each in found(text) if isinstance(each, Bad)]
+    assert [line for line, _ in told] == [line for line, _ in bad]
+    assert all(part in message for (_, message), (_, part) in zip(told, bad, strict=True))
+
+
+def test_lines_may_end_as_they_like() -> None:
+    text = "# Title\none\n\n# Other\ntwo\n"
+    for end in ("\r", "\r\n"):
+        for format in ("markdown", "text"):
+            assert found(text.replace("\n", end), format) == found(text, format)
+    assert [each.content for each in drafts("content,x\ra,b\rc,d\r", "csv")] == ["a", "c"]
 
 
 def test_text_that_is_no_utf_8_is_told_with_its_line() -> None:

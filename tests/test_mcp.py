@@ -170,8 +170,41 @@ def test_stdio_goes_on_after_lines_that_are_no_messages(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     said = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {each["error"]["code"] for each in said[:-2]} == {-32700}
+    refused = [(each["id"], each["error"]["code"]) for each in said[:-2]]
+    assert refused == [(None, -32700), (1, -32700), (None, -32000)]
     assert [each["id"] for each in said[-2:]] == [1, 2]
+
+
+BIG = "x" * (LIMIT + 70_000)
+TOO_LARGE: dict[str, tuple[str, int | str | None]] = {
+    "its id at the beginning": (f'{{"jsonrpc":"2.0","id":7,"method":"ping","params":{{"x":"{BIG}"}}}}', 7),
+    "its id at the end": (f'{{"method":"ping","params":{{"x":"{BIG}"}},"jsonrpc":"2.0","id":"a"}}', "a"),
+    "its id and then the version": (f'{{"params":{{"x":"{BIG}"}}, "id": 7, "jsonrpc": "2.0"}}\r', 7),
+    "no longer than a read more": (f'{{"id":7,"x":"{"x" * LIMIT}"}}', 7),
+    "an id of something else": (f'{{"params":{{"x":"{BIG}","y":{{"a":1,"id":8}}}}}}', None),
+    "an id in a text": ('{"x":"' + BIG + ',\\"id\\":7}"}', None),
+}
+
+
+@pytest.mark.parametrize(("line", "id"), TOO_LARGE.values(), ids=TOO_LARGE.keys())
+def test_a_line_that_is_too_long_is_refused_and_what_follows_is_read(
+    line: str, id: int | str | None, tmp_path: Path
+) -> None:
+    """The client waits for an answer to its request, and what comes in the same read is its next one."""
+    environ = {**os.environ, "CODEXGATE_DATA_DIR": str(tmp_path), "CODEXGATE_EMBEDDINGS_PROVIDER": "demo"}
+    lines = [json.dumps(initialize()), line, '{"jsonrpc": "2.0", "id": 9, "method": "ping"}']
+    done = subprocess.run(
+        [sys.executable, "-m", "codexgate", "mcp"],
+        input="\n".join(lines).encode(),
+        capture_output=True,
+        env=environ,
+        timeout=20,
+    )
+    said = {each["id"]: each for each in map(json.loads, done.stdout.splitlines())}
+    assert set(said) == {1, id, 9}
+    assert "result" in said[9]
+    assert said[id]["error"]["code"] == -32000
+    assert f"larger than {LIMIT} bytes" in said[id]["error"]["message"]
 
 
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])

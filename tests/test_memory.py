@@ -110,6 +110,13 @@ def on(memory: Memory, body: Callable[[Memory], Awaitable[None]]) -> None:
     run(bounded())
 
 
+def put(*texts: str, namespace: str = "") -> Callable[[Memory], Awaitable[None]]:
+    async def body(memory: Memory) -> None:
+        kept(await memory.persist_many([Draft(text, namespace) for text in texts]))
+
+    return body
+
+
 async def fails(operation: Awaitable[Any]) -> Fault:
     with pytest.raises(GateError) as caught:
         await operation
@@ -174,6 +181,7 @@ for _ in range(100):
         (Draft("x", source="s" * 5_000), "source"),
         (Draft("x", created=math.inf), "created"),
         (Draft("x", created=-1.0), "created"),
+        (Draft("x", accessed=math.nan), "accessed"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_before_any_model_is_asked(
@@ -561,9 +569,9 @@ def test_what_embedded_a_namespace_goes_on_with_it_where_nothing_is_set(tmp_path
         await before.aclose()
         ollama = Toy("ollama", "new:latest")
         memory = made(tmp_path, ollama, options=EmbeddingOptions())
-        assert await memory.embeds() == "ollama/new:latest"
-        assert (await memory.persist(Draft("kept afterwards"))).entry.model == "local/local"
         assert (await memory.persist(Draft("elsewhere", "new"))).entry.model == "ollama/new:latest"
+        assert memory.model == "ollama/new:latest"
+        assert (await memory.persist(Draft("kept afterwards"))).entry.model == "local/local"
         assert contents(await memory.retrieve("kept", Filter(("default",)))) != []
         await memory.aclose()
 
@@ -619,11 +627,43 @@ def test_a_length_is_asked_for_only_where_the_model_has_another(tmp_path: Path) 
         fault = await fails(memory.persist(Draft("one")))
         assert fault.code == "dimension_mismatch"
         assert "16 dimensions; 8 are wanted" in fault.message
-        assert "codexgate memory reembed" in fault.advice
+        assert fault.advice == (
+            "Set embeddings.dimension to 16, and run: codexgate memory reembed --model ollama/m:latest"
+        )
         await memory.aclose()
         assert cannot.closed
 
     run(body())
+
+
+def test_a_length_that_no_model_has_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    async def body() -> None:
+        memory = made(tmp_path, options=EmbeddingOptions(provider="local"))
+        await memory.persist(Draft("one"))
+        await memory.aclose()
+        memory = made(tmp_path, options=EmbeddingOptions(provider="local", dimension=100))
+        fault = await fails(memory.persist(Draft("two")))
+        assert fault.message == "local/local makes vectors with 384 dimensions; 100 are wanted."
+        assert fault.advice.startswith("Set embeddings.dimension to 384, and run: ")
+        await memory.aclose()
+
+    run(body())
+
+
+def test_a_model_that_has_changed_is_told_with_a_command_that_mends_it(tmp_path: Path) -> None:
+    options = EmbeddingOptions(provider="ollama", model="m")
+    on(made(tmp_path, Toy("ollama", "m", size=8), options=options), put("one", "two"))
+
+    async def body(memory: Memory) -> None:
+        for operation in (memory.persist(Draft("three")), memory.retrieve("one")):
+            fault = await fails(operation)
+            assert "16 dimensions; 8 are wanted" in fault.message
+            assert fault.advice == "Run: codexgate memory reembed --model ollama/m:latest"
+        assert await memory.outdated("ollama/m:latest") == ["default"]
+        assert [step async for step in memory.reembed("default", "ollama/m:latest")][-1] == (2, 2)
+        assert contents(await memory.retrieve("one")) == ["one"]
+
+    on(made(tmp_path, Toy("ollama", "m", size=16), options=options), body)
 
 
 def test_a_model_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
@@ -739,6 +779,27 @@ def test_reembedding_takes_what_the_settings_mean(tmp_path: Path) -> None:
         assert (fault.code, "local/local-fast" in fault.advice) == ("model_not_found", True)
 
     on(made(tmp_path, options=EmbeddingOptions(provider="local-fast", dimension=128)), body)
+
+
+def test_what_would_be_embedded_anew_is_what_the_model_would_not_make(tmp_path: Path) -> None:
+    on(made(tmp_path), put("one"))
+    options = EmbeddingOptions(provider="ollama", model="m")
+    on(made(tmp_path, Toy("ollama", "m", size=8), options=options), put("two", namespace="other"))
+
+    async def body(memory: Memory) -> None:
+        assert await memory.outdated() == ["default"]
+        assert await memory.outdated("m") == ["default"]  # whatever tag a person leaves out
+        assert await memory.outdated("demo") == ["other"]
+        assert await memory.outdated("local") == ["default", "other"]
+
+    on(made(tmp_path, Toy("ollama", "m", size=8), options=options), body)
+    silent = Toy("ollama", "m")
+    silent.fault = DOWN
+
+    async def empty(memory: Memory) -> None:
+        assert await memory.outdated() == []
+
+    on(made(tmp_path / "empty", silent, options=options), empty)
 
 
 # The rest

@@ -23,6 +23,8 @@ SOURCE = 4_096
 METADATA = 65_536
 """Bytes of it as JSON."""
 DEPTH = 32
+YEAR_10000 = 253_402_300_800
+"""Unix seconds that no date has."""
 QUERY = 10_000
 LIMIT = 50
 """Matches of one query."""
@@ -46,8 +48,10 @@ def entry_of(draft: Draft, namespace: str, now: float) -> Entry:
     if len(tags) > TAGS:
         raise invalid(f"`tags` has {len(tags)} tags; at most {TAGS} are kept.", "tags")
     created = draft.created or now
-    if not 0 < created < 253_402_300_800:  # the year 10000
+    if not 0 < created < YEAR_10000:
         raise invalid("`created` is no time in Unix seconds.", "created")
+    if not 0 <= draft.accessed < YEAR_10000:
+        raise invalid("`accessed` is no time in Unix seconds.", "accessed")
     return Entry(
         id=_id(namespace, draft.key),
         namespace=namespace,
@@ -57,17 +61,19 @@ def entry_of(draft: Draft, namespace: str, now: float) -> Entry:
         metadata=_json(draft.metadata),
         source=_text(draft.source, "source", SOURCE),
         created=round(created, 6),
+        accessed=draft.accessed,
         digest=digest(content),
     )
 
 
 def _text(text: str, param: str, most: int) -> str:
     if len(text) > most:
-        raise invalid(f"`{param}` has {len(text):,} characters; at most {most:,} are kept.", param)
+        raise invalid(f"`{param}` has {len(text):,} characters; at most {most:,} are taken.", param)
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise invalid(f"`{param}` is no Unicode text: it holds half of a surrogate pair.", param) from None
+        message = f"`{param}` is no Unicode text: it holds a lone surrogate, or bytes that are no UTF-8."
+        raise invalid(message, param) from None
     return text
 
 

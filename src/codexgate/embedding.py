@@ -15,6 +15,7 @@ from msgspec import Meta
 from .config import Secret
 from .errors import Fault, GateError, invalid
 from .ports import Backend, Embedder
+from .recall import reembed
 
 HOSTED = "https://api.openai.com/v1"
 HOSTED_MODEL = ("text-embedding-3-small", 1536)
@@ -184,7 +185,9 @@ class Embedding:
                 raise
         if len(found[0]) != dimension:
             message = f"{model} makes vectors with {size} dimensions; {dimension} are wanted."
-            advice = f"Set embeddings.dimension to {size}, or run: codexgate memory reembed --model {model}"
+            meant = (model, dimension) == self._chosen  # by the settings, and else by what is kept
+            begin = f"Set embeddings.dimension to {size}, and run" if meant else "Run"
+            advice = f"{begin}: {reembed('', model)}"
             raise GateError(Fault("conflict", message, advice, "dimension_mismatch"))
         self._shortened.add(model)
         self._sizes[model] = dimension

@@ -55,12 +55,8 @@ class Memory:
 
     @property
     def model(self) -> str:
-        """What embeds new namespaces, as `PROVIDER/MODEL`; empty until it is known (`embeds`)."""
+        """What embeds new namespaces, as `PROVIDER/MODEL`; empty until somebody needed it."""
         return self._embedding.model
-
-    async def embeds(self) -> str:
-        """What embeds new namespaces, looked for if it is not known yet. Raises GateError."""
-        return (await self._embedding.choose())[0]
 
     async def persist(self, draft: Draft, *, force: bool = False) -> Kept:
         """Keep one memory, unless the same is there: its content, or nearly so unless `force`."""
@@ -158,9 +154,7 @@ class Memory:
         What was there serves until all are done, and then the new at once. Begun again after a crash it
         goes on where it was. What comes in meanwhile is done too.
         """
-        chosen, size = await self._embedding.choose() if not model else (self._embedding.named(model), 0)
-        if model and chosen == self._embedding.model:
-            size = (await self._embedding.choose())[1]
+        chosen, size = await self._target(model)
         while True:
             done = await self._store.staged(namespace, chosen)
             todo: list[str] = []
@@ -177,12 +171,27 @@ class Memory:
                 count += len(some)
                 yield count, total
 
+    async def outdated(self, model: str = "") -> list[str]:
+        """The namespaces that `reembed` would change: another model's, or vectors of another length."""
+        there = await self._store.namespaces()
+        chosen, size = await self._target(model)
+        if there and not size:
+            size = await self._embedding.size(chosen)
+        return [name for name, _, *has in there if has != [chosen, size]]
+
     async def aclose(self) -> None:
         """Say what was found, and close store and models; may be called twice."""
         while self._touching is not None:
             await self._touching
         await self._embedding.aclose()
         await self._store.aclose()
+
+    async def _target(self, model: str) -> tuple[str, int]:
+        """What `model` means, or the settings if it is empty, and the length of vectors; 0: what it gives."""
+        if not model:
+            return await self._embedding.choose()
+        named = self._embedding.named(model)
+        return named, (await self._embedding.choose())[1] if named == self._embedding.model else 0
 
     # Keeping
 
@@ -239,11 +248,10 @@ class Memory:
         for model, size in there:
             if self._embedding.may_go_on(model):
                 wanted = (await self._embedding.choose())[1] if self._embedding.model == model else 0
-                return (
-                    (model, size)
-                    if wanted in (0, size)
-                    else mismatch(namespace, (model, size), (model, wanted))
-                )
+                if wanted in (0, size):
+                    return model, size
+                await self._embedding.embed(["?"], model, wanted)  # it may have no vectors of that length
+                return mismatch(namespace, (model, size), (model, wanted))
         chosen, size = await self._embedding.choose()
         return mismatch(namespace, there[0], (chosen, size or await self._embedding.size(chosen)))
 

@@ -98,8 +98,9 @@ def mismatch(namespace: str, has: tuple[str, int], given: tuple[str, int]) -> Ga
 
 
 def reembed(namespace: str, model: str) -> str:
-    """The command that embeds a namespace anew."""
-    return f"codexgate memory reembed --namespace {shlex.quote(namespace)} --model {shlex.quote(model)}"
+    """The command that embeds a namespace anew; without one, every one that `model` would embed otherwise."""
+    where = f" --namespace {shlex.quote(namespace)}" if namespace else ""
+    return f"codexgate memory reembed{where} --model {shlex.quote(model)}"
 
 
 def strong(near: Sequence[Near]) -> list[Near]:

@@ -178,6 +178,8 @@ class Draft(msgspec.Struct, frozen=True):
     """
     created: float = 0.0
     """Unix seconds; 0: now."""
+    accessed: float = 0.0
+    """Unix seconds when it was last found, before it came here; 0: never."""
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -158,7 +158,8 @@ def _label(path: Path, inner: Path = Path()) -> str:
 
 
 def read_text(file: Path | None) -> str:
-    """All of a file, or of standard input, as a text. Raises GateError."""
+    """All of a file, or of standard input (also as `-`), as a text. Raises GateError."""
+    file = None if file == Path(STDIN) else file
     try:
         with _open(file) as opened:
             text = sniff.text(opened.read())
@@ -175,12 +176,12 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
     Raises GateError.
     """
-    path = path.resolve()
-    if path.exists() and not path.is_file():  # a pipe, or /dev/null
-        with path.open("w", encoding="utf-8") as file:
-            yield file
-        return
     try:
+        if path.exists() and not path.is_file():  # a pipe, or /dev/null
+            with path.open("w", encoding="utf-8") as file:
+                yield file
+            return
+        path = path.resolve()
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:

@@ -5,6 +5,7 @@ no store and no model; how entries look is `memory_view`'s, and what files hold 
 """
 
 import asyncio
+import logging
 import re
 import sys
 from collections import deque
@@ -24,7 +25,7 @@ from ..records import Draft, Entry, Filter, Kept
 from ..settings import Settings, load_settings
 from . import memory_view as view
 from .complete import embedding_models, namespaces
-from .documents import Documents, read_text, replacing
+from .documents import STDIN, Documents, read_text, replacing
 from .table import terminal_width
 from .terminal import (
     AsJson,
@@ -59,7 +60,7 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Ta
 @app.command()
 def persist(
     ctx: typer.Context,
-    text: Annotated[str, typer.Argument(help="What to keep; else standard input.", show_default=False)] = "",
+    text: Annotated[str | None, typer.Argument(help="What to keep; without it, or as -, stdin.")] = None,
     file: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep what this file holds.")] = None,
     namespace: Namespace = "",
     summary: Annotated[str, typer.Option(metavar="TEXT", help="What it is about.")] = "",
@@ -79,7 +80,7 @@ def persist(
         summary,
         tuple(tag or ()),
         dict(map(_pair, meta or ())),
-        str(file) if file else "cli",
+        "cli" if file in (None, Path(STDIN)) else str(file),
     )
 
     async def keep(memory: Memory) -> Kept:
@@ -198,7 +199,7 @@ def export(
             async for batch in batches:
                 file.writelines(f"{json_text(view.vectored_object(found))}\n" for found in batch)
 
-    with replacing(output) if output else nullcontext(sys.stdout) as file:
+    with nullcontext(sys.stdout) if output in (None, Path(STDIN)) else replacing(output) as file:
         _with_memory(_settings(ctx), lambda memory: write(memory, file))
 
 
@@ -314,7 +315,16 @@ def reembed(
 
 
 def _settings(ctx: typer.Context) -> Settings:
+    logging.getLogger("codexgate").addHandler(logging.NullHandler())  # a store's failure is told as one
+    logging.getLogger("codexgate.memory").addHandler(_Warnings())
     return load_settings(config=config_file(ctx)).settings
+
+
+class _Warnings(logging.Handler):
+    """Tells what went wrong beside what was asked for."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(getattr(record, "fields", {}).get("reason", record.getMessage()))
 
 
 def _with_memory(settings: Settings, use: Callable[[Memory], Awaitable[T]]) -> T:
@@ -334,22 +344,23 @@ async def _newest(memory: Memory, wanted: Filter, limit: int) -> list[Entry]:
 
 
 async def _to_reembed(memory: Memory, model: str, wanted: Sequence[str] | None) -> list[str]:
-    """The namespaces that are wanted, or those whose vectors are another model's. Raises GateError."""
-    there = {name: model for name, _, model, _ in await memory.namespaces()}
-    for name in wanted or ():
+    """The namespaces that are wanted, or those whose vectors `model` would not make. Raises GateError."""
+    if not wanted:
+        return await memory.outdated(model)
+    there = {name for name, *_ in await memory.namespaces()}
+    for name in wanted:
         if name not in there:
             raise GateError(Fault("not_found", f"There is nothing in the namespace {name}."))
-    target = model or await memory.embeds()
-    return [*(wanted or (name for name, has in there.items() if target not in (has, has.partition("/")[2])))]
+    return [*wanted]
 
 
-def _content(text: str, file: Path | None) -> str:
+def _content(text: str | None, file: Path | None) -> str:
     """What is to be kept. Raises GateError."""
-    if text and file:
+    if text is not None and file:
         raise typer.BadParameter("A text and --file exclude each other.")
-    if not (text or file) and (sys.stdin is None or sys.stdin.isatty()):
+    if text is None and file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise invalid("There is nothing to keep.", advice="Give a text, or pipe one in.")
-    return text or read_text(file)
+    return read_text(file) if text in (None, STDIN) else text
 
 
 def _pair(text: str) -> tuple[str, str]:

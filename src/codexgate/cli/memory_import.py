@@ -7,6 +7,7 @@ the main thread, so that Ctrl-C is heard also while standard input says nothing.
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..assemble import open_memory
+from ..drafts import entry_of
 from ..errors import GateError
 from ..imports.formats import Format, detect, read
 from ..imports.items import Bad, Item
@@ -156,9 +158,13 @@ class Import:
 
     def _keep(self, runner: asyncio.Runner, memory: Memory, batch: list[Read]) -> None:
         drafts = [each.draft for each in batch]
+        mismatch: GateError | None = None
         for each, kept in zip(batch, runner.run(memory.persist_many(drafts, force=True)), strict=True):
             if isinstance(kept, GateError):
-                self._fail(f"{_place(each.document, each.line)}: {kept.fault.text}")
+                if kept.fault.code == "dimension_mismatch":
+                    mismatch = kept
+                else:
+                    self._refuse(each, kept)
                 continue
             if kept.deduped:
                 self._tally.present += 1
@@ -166,11 +172,18 @@ class Import:
                 self._tally.imported += 1
             self._tell(each, {"id": kept.entry.id, "deduped": kept.deduped})
         sys.stdout.flush()  # whoever reads it may count on what it says
+        if mismatch:  # which no draft is to blame for, and all that follow would meet
+            raise mismatch
 
     def _show(self, batch: list[Read]) -> None:
         for each in batch:
-            self._tally.imported += 1
-            self._tell(each, draft_object(each.draft))
+            try:
+                entry_of(each.draft, each.draft.namespace, time.time())
+            except GateError as error:
+                self._refuse(each, error)
+            else:
+                self._tally.imported += 1
+                self._tell(each, draft_object(each.draft))
 
     def _filled(self, draft: Draft) -> Draft:
         namespace = self._options.namespace or draft.namespace or self._options.default
@@ -186,6 +199,9 @@ class Import:
         if self._options.as_json:
             place = {"file": each.document.shown, "line": each.line}
             sys.stdout.write(json_text(place | what) + "\n")
+
+    def _refuse(self, each: Read, error: GateError) -> None:
+        self._fail(f"{_place(each.document, each.line)}: {error.fault.text}")
 
     def _fail(self, line: str) -> None:
         self._tally.failed += 1

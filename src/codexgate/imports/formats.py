@@ -1,12 +1,14 @@
 """The formats there are, how one is told from another, and who reads which."""
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Literal, TextIO
 
 from . import chats, objects, rows, text
-from .items import Item
+from .elements import elements
+from .items import Item, lines
 
 Format = Literal["codexgate", "mem0", "chatgpt", "claude", "server-memory", "csv", "markdown", "text"]
 
@@ -48,6 +50,8 @@ _NAMES: dict[str, Format] = {
 }
 _OBJECTS = re.compile(r"\s*(?:\{|\[\s*\{)")
 _ARRAY = re.compile(r'\s*(?:\[|\{[^\[{]*"(?:results|memories)"\s*:\s*\[)')
+_SPREAD = re.compile(r"\s*\{[^\S\n]*\n")
+"""An object that is written over several lines."""
 _MARKED = re.compile(r"^(?:#{1,6} \S|```)", re.MULTILINE)
 
 
@@ -59,11 +63,13 @@ def detect(head: str, name: str) -> Format | None:
     suffix = PurePath(name).suffix.lower()
     if suffix in MARKDOWN:
         return "markdown"
+    if not head.strip():
+        return "text"
     if suffix in LINES:
         return _of_objects(head) or "codexgate"
     if suffix in OBJECTS or _OBJECTS.match(head):
         return _of_objects(head)
-    if rows.delimiter(head.partition("\n")[0]):
+    if rows.delimiter(io.StringIO(head, newline="").readline()):
         return "csv"
     if suffix in TABLES:
         return None
@@ -80,6 +86,9 @@ def read(stream: TextIO, path: str, format: Format, head: str) -> Iterator[Item]
 
     A draft's namespace is empty where the file names none.
     """
-    if format in SHAPES:
-        return objects.read_objects(stream, path, SHAPES[format], array=_ARRAY.match(head) is not None)
-    return TEXTS[format](stream, path)
+    if format not in SHAPES:
+        return TEXTS[format](stream, path)
+    array = _ARRAY.match(head) is not None
+    spread = _SPREAD.match(head) is not None and PurePath(path).suffix.lower() not in LINES
+    found = elements(stream, array=array) if array or spread else lines(stream)
+    return objects.read_objects(found, path, SHAPES[format])

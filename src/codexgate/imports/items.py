@@ -34,7 +34,7 @@ class Bad(msgspec.Struct, frozen=True):
 Item = Found | Bad
 
 
-def lines(stream: TextIO) -> Iterator[tuple[int, str | Bad]]:
+def lines(stream: TextIO) -> Iterator[tuple[int, str] | Bad]:
     """The lines of `stream`, numbered from 1; one that is too long or not UTF-8 is bad."""
     number = 0
     while line := stream.readline(LONGEST_LINE):
@@ -42,9 +42,9 @@ def lines(stream: TextIO) -> Iterator[tuple[int, str | Bad]]:
         if len(line) == LONGEST_LINE and not line.endswith("\n"):
             while (rest := stream.readline(LONGEST_LINE)) and not rest.endswith("\n"):
                 pass
-            yield number, Bad(f"The line is longer than {LONGEST_LINE:,} characters.", number)
+            yield Bad(f"The line is longer than {LONGEST_LINE:,} characters.", number)
         elif is_raw(line):
-            yield number, Bad(NOT_UTF8, number)
+            yield Bad(NOT_UTF8, number)
         else:
             yield number, line
 

@@ -1,34 +1,28 @@
 """Memories that are JSON objects: our own export, mem0's, and those of MCP's `server-memory`.
 
-Each stands in a line of its own or in an array. What an object of a format means is a function to
-drafts here; how the objects are found in a file is the same for all.
+What an object of a format means is a function to drafts here. How the objects are found in a file is
+the same for all: as lines (`items`), or as the elements of an array (`elements`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
 from ..records import Draft
-from .elements import elements
-from .items import Bad, Found, Item, key, lines, moment
+from .items import Bad, Found, Item, key, moment
 
 Shape = Callable[[str, str], Iterable[Draft]]
 """The drafts of one object (its JSON, and the path of its file). Raises ValueError with what is wrong."""
 
 
-def read_objects(stream: TextIO, path: str, shape: Shape, *, array: bool) -> Iterator[Item]:
-    """The drafts of every object in `stream`; `array`: they are an array's, not one in each line."""
-    for line, text in _in_array(stream) if array else lines(stream):
-        if isinstance(text, Bad):
-            yield text
-        elif text.strip():
-            yield from _read(text, line, path, shape)
-
-
-def _in_array(stream: TextIO) -> Iterator[tuple[int, str | Bad]]:
-    for found in elements(stream):
-        yield (found.line, found) if isinstance(found, Bad) else found
+def read_objects(found: Iterable[tuple[int, str] | Bad], path: str, shape: Shape) -> Iterator[Item]:
+    """The drafts of every object in `found`, the lines and texts of objects and what is bad."""
+    for each in found:
+        if isinstance(each, Bad):
+            yield each
+        elif each[1].strip():
+            yield from _read(each[1], each[0], path, shape)
 
 
 def _read(text: str, line: int, path: str, shape: Shape) -> Iterator[Item]:
@@ -57,13 +51,14 @@ def _told(error: Exception) -> str:
 
 class _Exported(msgspec.Struct):
     content: str
-    id: str = ""
+    id: str | None = None
     namespace: str | None = None
     summary: str | None = None
     tags: tuple[str, ...] | None = None
     metadata: dict[str, Any] | None = None
     source: str | None = None
     created: float | str | None = None
+    accessed: float | str | None = None
 
 
 _exported = msgspec.json.Decoder(_Exported)
@@ -81,6 +76,7 @@ def of_export(text: str, path: str) -> Iterator[Draft]:
         path if entry.source is None else entry.source,
         entry.id or key(path, entry.content),
         moment(entry.created),
+        moment(entry.accessed),
     )
 
 

@@ -4,11 +4,12 @@ Source: RFC 4180, and what spreadsheets make of it: semicolons and tabs, and a b
 """
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from typing import TextIO
 
 from ..records import Draft
-from .items import Bad, Found, Item, key, lines, moment
+from .items import LONGEST_LINE, Bad, Found, Item, key, lines, moment
 
 OURS = ("content", "namespace", "summary", "tags", "source", "created")
 DELIMITERS = ",;\t"
@@ -30,10 +31,12 @@ def read_rows(stream: TextIO, path: str) -> Iterator[Item]:
         yield Bad("The first line names no column `content`.", 1)
         return
     names = _names(next(csv.reader([header], delimiter=separator)))
+    csv.field_size_limit(LONGEST_LINE)  # a cell that is too long for a memory is told as that
     source = _Source(stream)
     rows = csv.reader(source, delimiter=separator, strict=True)
     while True:
         line = source.number + 1
+        source.begin()
         try:
             row = next(rows)
         except StopIteration:
@@ -41,6 +44,7 @@ def read_rows(stream: TextIO, path: str) -> Iterator[Item]:
         except csv.Error as error:
             told = str(error)
             yield Bad(f"{told[:1].upper()}{told[1:]}.", line)
+            source.back()
             continue
         if not any(row):
             continue
@@ -55,17 +59,30 @@ class _Source:
 
     def __init__(self, stream: TextIO) -> None:
         self._lines = lines(stream)
+        self._again: deque[tuple[int, str] | Bad] = deque()
+        self._row: list[tuple[int, str] | Bad] = []
         self.number = 1
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        _, line = next(self._lines)
+        line = self._again.popleft() if self._again else next(self._lines)
+        self._row.append(line)
         self.number += 1
         if isinstance(line, Bad):
             raise csv.Error(line.message.removesuffix("."))
-        return line
+        return line[1]
+
+    def begin(self) -> None:
+        """A row begins."""
+        self._row.clear()
+
+    def back(self) -> None:
+        """Hand out again what the row took after its first line: a quote that nothing closes takes it all."""
+        taken = self._row[1:]
+        self._again.extendleft(reversed(taken))
+        self.number -= len(taken)
 
 
 def _names(row: list[str]) -> list[str]:

@@ -179,11 +179,12 @@ def _lines(stream: TextIO) -> Iterator[str | Bad]:
     """The lines of `stream`; a very long one comes in several strings."""
     number = 1
     while line := stream.readline(SIZE * 16):
+        ended = line.endswith(("\n", "\r"))  # the stream splits at either
         if is_raw(line):
             yield Bad(NOT_UTF8, number)
         else:
-            yield line[:-2] + "\n" if line.endswith("\r\n") else line
-        number += line.endswith("\n")
+            yield line.rstrip("\r\n") + "\n" if ended else line
+        number += ended
 
 
 def _found(found: Iterable[Piece], path: str, summary: str = "") -> Iterator[Found]:
