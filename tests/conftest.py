@@ -4,12 +4,17 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import Valkey
 
 # `llm` reads it when it is imported. Its plugin with the weights that we use wants a library to be built.
 os.environ["LLM_LOAD_PLUGINS"] = ""
+
+# How long an example takes says how busy the machine is, and whether it is the first that loads something.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

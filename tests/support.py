@@ -1,8 +1,12 @@
-"""What every asynchronous test needs: a loop, and an end to waiting."""
+"""What every asynchronous test needs: a loop, and an end to waiting; and what tests of stores look at."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
+
+import pytest
+
+from codexgate.errors import GateError
 
 T = TypeVar("T")
 
@@ -18,3 +22,20 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
             return await coroutine
 
     return asyncio.run(bounded())
+
+
+async def works_again(ask: Callable[[], Awaitable[object]]) -> None:
+    """Ask as often as clients might until there is an answer; not longer than five seconds."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await ask()
+                return
+            except GateError as error:
+                assert error.fault.kind == "unavailable"
+                await asyncio.sleep(0.02)
+
+
+def states(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the gate's own modules logged."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("codexgate")]

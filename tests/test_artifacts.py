@@ -226,8 +226,9 @@ def test_keys_are_masked_wherever_they_stand(text: str, secret: str) -> None:
         messages=[Message("user", (Text(text),), text, (ToolCall("c", "f", json.dumps({"k": text})),))],
     )
     mask = masking(['my "own" key'])
+    within = json.dumps(secret)[1:-1]  # as JSON writes it, and JSON in which JSON is a text
     for written in (watched.render(mask), watched.line("x.md", mask)):
-        assert secret not in written and json.dumps(secret)[1:-1] not in written
+        assert not [form for form in (secret, within, json.dumps(within)[1:-1]) if form in written]
         assert MASK in written
 
 

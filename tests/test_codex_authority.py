@@ -219,7 +219,6 @@ def test_nothing_that_a_client_can_say_raises_its_authority(arena: Arena) -> Non
 @pytest.mark.timeout(900)
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),

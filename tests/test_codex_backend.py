@@ -351,6 +351,7 @@ def test_a_command_that_runs_is_ended_with_its_turn(tmp_path: Path) -> None:
                 async for batch in batches:
                     if any(isinstance(event, ToolEvent) for event in batch):
                         break
+                await until(lambda: running("sleep 300"))
             await until(lambda: not running("sleep 300"))
 
     run(scenario())

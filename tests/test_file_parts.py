@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
@@ -174,6 +175,18 @@ def test_a_pdf_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pyte
                 await ask(client, inline("r.pdf", REPORT))
 
     run(scenario())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="not every system has these limits")
+def test_the_reader_of_pdfs_has_its_limits_before_it_reads() -> None:
+    program = """
+import resource
+from codexgate.stages import pdf
+pdf._read = lambda data: f"{resource.getrlimit(resource.RLIMIT_AS)} {resource.getrlimit(resource.RLIMIT_CPU)}"
+pdf._main()
+"""
+    read = subprocess.run([sys.executable, "-c", program], input=REPORT, capture_output=True, check=True)
+    assert read.stdout.decode() == f"{(pdf.MEMORY, pdf.MEMORY)} {(int(pdf.TIME), int(pdf.TIME))}"
 
 
 def test_the_reader_of_pdfs_imports_nothing_from_the_working_folder(

@@ -262,6 +262,7 @@ REFUSED: dict[str, tuple[bytes, str | None]] = {
     "no form": (b"{}", None),
     "an empty body": (b"", None),
     "a header without end": (b"--xx\r\nX: " + b"x" * 100_000 + b"\r\n\r\n" + END, None),
+    "a header with a control character": (b"--xx\r\nX: said\x01\r\n\r\n" + END, None),
 }
 
 
@@ -269,6 +270,7 @@ REFUSED: dict[str, tuple[bytes, str | None]] = {
 def test_a_form_that_is_refused_leaves_nothing(body: bytes, param: str | None, tmp_path: Path) -> None:
     status, answer = post(tmp_path, body)
     assert (status, answer["error"]["param"]) == (400, param)
+    assert "\n" not in answer["error"]["message"] and "said" not in answer["error"]["message"]
     assert left(tmp_path) == []
 
 

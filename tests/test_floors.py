@@ -1,14 +1,17 @@
 """The floors hold: a module imports only from below. The contract itself is in pyproject.toml."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent / "src" / "codexgate"
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "codexgate"
 PURE = [
     "fronts",
     "dialects",
@@ -76,6 +79,14 @@ def test_every_module_says_what_it_is_for() -> None:
     assert not silent
 
 
+def test_the_newcomers_guide_names_every_module_once_and_no_other() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    modules = [name for floor in contracts[0]["layers"] for name in re.split(r" [|:] ", floor)]
+    table = (ROOT / "docs/guide.md").read_text("utf-8").partition("| --- |")[2].partition("\n\n")[0]
+    named = [name for row in table.splitlines()[1:] for name in re.findall(r"`(\w+)`", row.split("|")[2])]
+    assert sorted(named) == sorted(set(modules) - {"__main__"})
+
+
 UPWARD = {
     "events.py": "from .gate import Gate",
     "fronts/openai_chat.py": "from ..backends.demo import Demo",
@@ -91,7 +102,7 @@ UPWARD = {
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the contracts of pyproject.toml over the package in `folder`."""
     check = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
-    shutil.copy(SOURCE.parent.parent / "pyproject.toml", folder)
+    shutil.copy(ROOT / "pyproject.toml", folder)
     return subprocess.run(
         [sys.executable, "-c", check], cwd=folder, capture_output=True, text=True, check=False
     )

@@ -102,6 +102,18 @@ def test_a_backend_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
     assert [model.id for model in run(scenario())] == ["demo"]
 
 
+def test_who_has_left_an_answer_has_left_its_backend() -> None:
+    async def scenario() -> None:
+        backend = Scripted([TextDelta("a")], asyncio.Event(), Done("stop"))
+        gate = Gate([backend])
+        answer = gate.stream(await gate.route(ChatRequest("scripted", HELLO)))
+        await anext(answer)
+        await answer.aclose()
+        assert backend.closed == 1
+
+    run(scenario())
+
+
 class Slow(Scripted):
     """A backend whose first listing takes longer than a listing waits."""
 

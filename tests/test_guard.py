@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from codexgate.errors import Fault
+from codexgate.errors import Fault, GateError
 from codexgate.events import Done, Failed, TextDelta
 from codexgate.server import connection, guard
 from codexgate.server.app import Listen
@@ -124,6 +124,13 @@ def test_our_own_names_are_served(host: str) -> None:
     assert raw("GET /health HTTP/1.1", f"Host: {host}").startswith(b"HTTP/1.1 200")
 
 
+def test_a_page_has_one_origin() -> None:
+    ours = "Origin: http://127.0.0.1:PORT"
+    lines = ("GET /v1/models HTTP/1.1", "Host: 127.0.0.1:PORT", ours)
+    assert b" 200 " in raw(*lines).partition(b"\r\n")[0]
+    assert b" 403 " in raw(*lines, ours).partition(b"\r\n")[0]
+
+
 def test_a_listed_host_and_origin_are_served() -> None:
     listen = Listen(drain=0, allowed_hosts=("gate.example",), allowed_origins=("https://chat.example",))
     headers = {**JSON, "Host": "gate.example", "Origin": "https://chat.example"}
@@ -213,10 +220,30 @@ def test_every_answer_has_a_request_id(given: str, kept: bool) -> None:
     assert float(sent["X-Codexgate-Overhead-Ms"]) >= 0
 
 
-def test_a_body_over_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [2000, 1_000_000], ids=["with its head", "after its head"])
+@pytest.mark.parametrize("told", [True, False], ids=["of a size that is told", "in chunks"])
+def test_a_body_over_the_limit(size: int, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = guard.Policy("chat", body="json", limit=1000)
     monkeypatch.setattr("codexgate.server.routes.Policy", lambda *args, **kwargs: policy)
-    assert ask(body=GOOD[:-1] + b" " * 2000 + b"}")[0] == 413
+    body = GOOD[:-1] + b" " * size + b"}"
+    if told:
+        assert ask(body=body)[0] == 413
+        return
+
+    async def scenario() -> bytes:
+        backend = Scripted(Done("stop"))
+        async with serving(backend) as url:
+            port = int(url.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+            chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+            writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk)
+            status = await reader.readline()
+            writer.close()
+            assert not backend.requests
+            return status
+
+    assert b" 413 " in run(scenario())
 
 
 def malformed(count: int) -> list[bytes]:
@@ -350,6 +377,28 @@ def test_answers_over_the_limit_wait_and_then_come_back_later() -> None:
         return status
 
     assert run(scenario()) == [200, 200, 429]
+
+
+def test_who_leaves_the_queue_gives_its_place_away() -> None:
+    async def scenario() -> None:
+        slots = guard.Slots(1)
+
+        async def hold() -> None:
+            async with slots:
+                pass
+
+        async with slots:
+            for _ in range(3):  # the queue has one place
+                waiting = asyncio.create_task(hold())
+                await asyncio.sleep(0)
+                with pytest.raises(GateError):
+                    await hold()
+                waiting.cancel()
+                await asyncio.wait({waiting})
+            assert not slots.idle.is_set()
+        assert slots.idle.is_set()
+
+    run(scenario())
 
 
 def test_a_failure_before_the_answer_has_its_own_status() -> None:

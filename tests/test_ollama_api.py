@@ -751,6 +751,25 @@ def test_a_push_that_is_cut_ends_with_an_error() -> None:
     run(scenario())
 
 
+def test_what_is_passed_on_follows_no_redirect() -> None:
+    async def scenario() -> list[str]:
+        asked: list[str] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+            writer.write(b"HTTP/1.1 307 There\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            there = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            with pytest.raises(GateError):
+                async for _ in Ollama(OllamaOptions(url=there)).relay("HEAD", "/api/blobs/x", b""):
+                    pass
+        return asked
+
+    assert run(scenario()) == ["/api/blobs/x"]
+
+
 @pytest.mark.parametrize(
     ("backend", "reason"), [(Demo(), "there is none"), (Ollama(UNREACHABLE), "ollama serve")]
 )

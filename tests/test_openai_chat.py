@@ -162,6 +162,17 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         },
         "messages[0].content[0].image_url.url",
     ),
+    "a remote picture that looks like one that is here": (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image_url", "image_url": {"url": "http://x;base64,AA=="}}],
+                }
+            ]
+        },
+        "messages[0].content[0].image_url.url",
+    ),
     "a tool message without its call": (
         {"messages": [{"role": "tool", "content": "x"}]},
         "messages[0].tool_call_id",

@@ -10,10 +10,12 @@ from codexgate.events import (
     Failed,
     Notice,
     ReasoningDelta,
+    Retrieved,
     TextDelta,
     ThreadStarted,
     ToolEvent,
     Usage,
+    Window,
 )
 from codexgate.order import Order, OrderError
 
@@ -49,12 +51,21 @@ LAWFUL: dict[str, list[Event]] = {
 }
 
 LAWFUL["a thread first"] = [Notice("x", "y"), ThreadStarted("t"), TextDelta("a"), Done("stop")]
+LAWFUL["what is known before"] = [
+    Retrieved((), 0),
+    Notice("x", "y"),
+    Window(1, 2),
+    ThreadStarted("t"),
+    Done("stop"),
+]
 UNLAWFUL: dict[str, list[Event]] = {
     "something after the end": [Done("stop"), TextDelta("a")],
     "two ends": [Done("stop"), FAILED],
     "text after usage": [Usage(1, 1), TextDelta("a")],
     "a thread in the middle": [TextDelta("a"), ThreadStarted("t")],
     "two threads": [ThreadStarted("t"), ThreadStarted("t")],
+    "two windows": [Window(1, 2), Window(1, 2)],
+    "a retrieval in the middle": [TextDelta("a"), Retrieved((), 0)],
     "two usages": [Usage(1, 1), Usage(1, 1)],
     "an empty text": [TextDelta("")],
     "an empty thought": [ReasoningDelta("")],

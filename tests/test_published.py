@@ -22,6 +22,7 @@ async def ask(body: dict[str, Any] | None) -> None:
     async with serving(backend) as url, client(url) as session:
         method, path = ("POST", "/v1/chat/completions") if body else ("GET", "/openai/v1/models")
         async with session.request(method, path, json=body) as answer:
+            assert answer.status == 200
             await answer.read()
 
 

@@ -293,7 +293,7 @@ def blocks_of(pieces: list[str]) -> list[str]:
     return separated(done + growing.rest())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, len(ANSWER))))
 def test_a_text_looks_the_same_however_it_was_cut(cuts: list[int]) -> None:
     assert blocks_of(chunks(ANSWER, cuts)) == blocks_of([ANSWER])
@@ -307,13 +307,13 @@ _LINE = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(_LINE, max_size=25).map("\n".join), st.lists(st.integers(0, 500)))
 def test_any_text_looks_the_same_however_it_was_cut(text: str, cuts: list[int]) -> None:
     assert blocks_of(chunks(text, cuts)) == blocks_of([text])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, len(ANSWER)), max_size=30), st.integers(4, 30))
 def test_the_screen_ends_as_if_it_was_drawn_once(cuts: list[int], rows: int) -> None:
     pieces = [TextDelta(piece, "a") for piece in chunks(ANSWER, cuts)]
@@ -412,7 +412,7 @@ def test_a_running_command_is_seen_and_kept_when_the_turn_breaks_off() -> None:
     assert terminal.text == "$ sleep 9\n  zz"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.text(min_size=1), max_size=5), st.text())
 def test_no_text_of_a_model_moves_the_cursor(texts: list[str], name: str) -> None:
     events: list[Event] = [ReasoningDelta(text) for text in texts]

@@ -11,8 +11,8 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from codexgate.stores.postgres_responses import PostgresResponses
 from codexgate.stores.responses import Limits, ResponseOptions, Store
 from codexgate.stores.sqlite_responses import Responses
 from tests.servers.postgres import OTHERS, Postgres
-from tests.support import run
+from tests.servers.worker import working
+from tests.support import run, states, works_again
 
 NOW = 1_000_000
 DAY = 24 * 3600
@@ -503,33 +504,16 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-@contextmanager
-def worker(place: Place, task: str, name: str) -> Iterator["subprocess.Popen[str]"]:
-    """Another gate that does `task` of `WORKER` once it is told to, and is gone in the end."""
-    command = [sys.executable, "-c", WORKER, place.kind, place.where, task, name]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
-
-
-def go_on(process: "subprocess.Popen[str]") -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
 def test_eight_writers_of_two_gates_lose_nothing(place: Place) -> None:
     on(place, lambda store: store.create_conversation(conversation()))
     with ExitStack() as stack:
-        workers = [stack.enter_context(worker(place, "write", name)) for name in "ab"]
+        workers = [
+            stack.enter_context(working(WORKER, place.kind, place.where, "write", name)) for name in "ab"
+        ]
+        assert [each.line() for each in workers] == ["ready"] * 2
         for each in workers:
-            go_on(each)
-        assert [each.stdout.readline() for each in workers] == ["done\n"] * 2  # type: ignore[union-attr]
+            each.go_on()
+        assert [each.line() for each in workers] == ["done"] * 2
     names = {f"{gate}.{part}.{number}" for gate in "ab" for part in range(4) for number in range(10)}
 
     async def body(store: Store) -> None:
@@ -543,17 +527,14 @@ def test_eight_writers_of_two_gates_lose_nothing(place: Place) -> None:
 
 
 def test_what_was_acknowledged_outlives_a_kill(place: Place) -> None:
-    with worker(place, "acknowledge", "a") as process:
-        go_on(process)
-        assert process.stdout is not None
-        acknowledged = [process.stdout.readline() for _ in range(20)]
-        process.kill()
-        acknowledged += process.stdout.readlines()
+    with working(WORKER, place.kind, place.where, "acknowledge", "a") as other:
+        assert other.line() == "ready"
+        other.go_on()
+        acknowledged = [other.line() for _ in range(20)] + other.kill()
 
     async def body(store: Store) -> None:
-        for line in acknowledged:
-            if line.endswith("\n"):
-                assert (await store.load(line.strip(), "me")).body == b"x" * 20_000
+        for id in acknowledged:
+            assert (await store.load(id, "me")).body == b"x" * 20_000
         await store.save(record("resp_1"))
 
     on(place, body)
@@ -698,22 +679,6 @@ def test_a_file_that_somebody_keeps_to_himself_is_given_up_within_a_second(tmp_p
 # Postgres alone
 
 
-def states(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name.startswith("codexgate")]
-
-
-async def works_again(store: Store) -> None:
-    """Ask as often as clients might until there is an answer; not longer than five seconds."""
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                await store.touch("resp_1")
-                return
-            except GateError as error:
-                assert error.fault.kind == "unavailable"
-                await asyncio.sleep(0.02)
-
-
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_frozen_server_is_given_up_and_found_again(
     postgres: Postgres, caplog: pytest.LogCaptureFixture, connected: bool
@@ -737,7 +702,7 @@ def test_a_frozen_server_is_given_up_and_found_again(
         async with asyncio.timeout(0.5):  # then nobody even asks
             await down(store.load("resp_1", "me"))
         postgres.thaw()
-        await works_again(store)
+        await works_again(lambda: store.touch("resp_1"))
         await store.load("resp_1", "me")  # answers belong to their questions
         await store.aclose()
 
@@ -758,7 +723,7 @@ def test_who_leaves_a_frozen_server_leaves_at_once(postgres: Postgres) -> None:
         await asyncio.wait({task}, timeout=1.5)
         assert task.cancelled()
         postgres.thaw()
-        await works_again(store)
+        await works_again(lambda: store.touch("resp_1"))
         await store.aclose()
 
     run(body())
@@ -777,17 +742,11 @@ def test_a_server_that_goes_and_comes_back_is_found_again(
             in await down(store.load("resp_1", "me"))
         )
         await asyncio.to_thread(postgres.start)
-        async with asyncio.timeout(5):
-            while True:
-                try:
-                    await store.save(record("resp_1"))
-                    break
-                except GateError:
-                    await asyncio.sleep(0.02)
+        await works_again(lambda: store.save(record("resp_1")))
         postgres.kill()
         await down(store.load("resp_1", "me"))
         await asyncio.to_thread(postgres.start)
-        await works_again(store)
+        await works_again(lambda: store.touch("resp_1"))
         assert await store.history("resp_1", "me")
         await store.aclose()
 
@@ -896,6 +855,7 @@ def test_a_socket_does_as_well(postgres: Postgres) -> None:
     async def body() -> None:
         store = PostgresResponses(url, clock=lambda: NOW)
         await store.save(record("resp_1"))
+        assert await store.load("resp_1", "me") == record("resp_1")
         await store.aclose()
 
     run(body())

@@ -174,6 +174,19 @@ def test_an_item_is_found_by_its_id(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_a_store_that_is_down_is_not_taken_for_an_item_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "responses.db").write_bytes(b"no database" * 1000)
+
+    async def scenario() -> None:
+        async with gate(tmp_path, echoing()) as api:
+            with pytest.raises(openai.InternalServerError) as caught:
+                reference: Any = {"type": "item_reference", "id": f"msg_{'0' * 32}0001"}
+                await api.responses.create(model=MODEL, input=[reference], store=False)
+            assert (caught.value.status_code, caught.value.code) == (503, "response_store_unavailable")
+
+    run(scenario())
+
+
 def test_a_conversation_collects_what_was_asked_and_answered(tmp_path: Path) -> None:
     async def scenario() -> None:
         backend = echoing("one")
@@ -249,6 +262,28 @@ def test_cancelling_stops_the_model(tmp_path: Path) -> None:
             assert (await api.responses.cancel(begun.id)).status == "cancelled"
         async with gate(tmp_path, backend) as api:
             assert (await api.responses.retrieve(begun.id)).status == "cancelled"
+
+    run(scenario())
+
+
+def test_another_caller_neither_sees_nor_stops_what_runs(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        go = asyncio.Event()
+        backend = Scripted(TextDelta("a"), go, Done("stop"))
+        async with gate(tmp_path, backend) as api:
+            begun = await api.responses.create(model=MODEL, input="x", background=True)
+            await backend.begun.wait()
+            other = api.with_options(api_key="other")
+            for denied in (
+                other.responses.retrieve(begun.id),
+                other.responses.retrieve(begun.id, stream=True),
+                other.responses.cancel(begun.id),
+                other.responses.delete(begun.id),
+            ):
+                with pytest.raises(openai.NotFoundError):
+                    await denied
+            go.set()
+            assert (await finished(api, begun.id)).status == "completed"
 
     run(scenario())
 

@@ -5,10 +5,7 @@ import logging
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,8 @@ from codexgate.stores.redis import RedisSessions
 from codexgate.stores.sqlite import Sessions
 from codexgate.stores.threads import ThreadOptions
 from tests.servers.valkey import Valkey
-from tests.support import run
+from tests.servers.worker import working
+from tests.support import run, states, works_again
 
 TTL = 1000
 
@@ -102,23 +100,6 @@ async def write(sessions):
 
 asyncio.run(globals()[sys.argv[1]](store(*sys.argv[2:])))
 """
-
-
-@contextmanager
-def worker(task: str, place: Place) -> Iterator["subprocess.Popen[str]"]:
-    """Another process that does `task` of `WORKER`, and is gone in the end."""
-    command = [sys.executable, "-c", WORKER, task, *place.words]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def line(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 def said(text: str) -> Message:
@@ -254,11 +235,11 @@ def test_writers_at_once_lose_nothing_and_mix_nothing(place: Place) -> None:
 
 def test_a_writer_that_is_killed_loses_nothing_acknowledged_and_leaves_no_halves(place: Place) -> None:
     for _ in range(2):
-        with worker("write", place) as process:
+        with working(WORKER, "write", *place.words) as other:
             acknowledged = 0
             while acknowledged < 30:
-                acknowledged = int(line(process))
-            process.kill()
+                acknowledged = int(other.line())
+            other.kill()
 
         async def test() -> list[str]:
             sessions = place.open()
@@ -293,10 +274,10 @@ def test_who_waits_too_long_is_told(place: Place) -> None:
 def test_a_lock_holds_across_processes_and_ends_with_its_holder(place: Place) -> None:
     async def test() -> None:
         sessions = place.open()
-        with worker("hold", place) as process:
-            assert line(process) == "held"
+        with working(WORKER, "hold", *place.words) as other:
+            assert other.line() == "held"
             await fails(enter(sessions, 0), "conflict", "session_busy")
-            process.send_signal(signal.SIGKILL)
+            other.kill()
             await enter(sessions, 10)
         await sessions.aclose()
 
@@ -448,12 +429,7 @@ def test_a_server_that_is_away_is_told_and_found_again(
         await is_unavailable(sessions.append("a", [said("never kept")]))
         await is_unavailable(enter(sessions, 5))
         valkey.send(signal.SIGCONT)
-        while True:
-            try:
-                await sessions.append("a", [said("2")])
-                break
-            except GateError:
-                await asyncio.sleep(0.02)
+        await works_again(lambda: sessions.append("a", [said("2")]))
         assert texts(await sessions.load("a")) == ["1", "2"]
         await sessions.aclose()
 
@@ -461,5 +437,4 @@ def test_a_server_that_is_away_is_told_and_found_again(
         run(test())
     finally:
         valkey.stop()
-    events = [record.getMessage() for record in caplog.records if record.name.startswith("codexgate")]
-    assert events == ["session_store.down", "session_store.up"]
+    assert states(caplog) == ["session_store.down", "session_store.up"]

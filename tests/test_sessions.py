@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,13 @@ def test_another_key_sees_nothing(open_store: Open) -> None:
     run(scenario())
 
 
+def test_no_two_callers_share_a_key_however_they_are_named() -> None:
+    keys = {
+        session_key(*pair) for pair in (("a", "bc"), ("ab", "c"), ("", "abc"), ('a","', "b"), ("a", '","b'))
+    }
+    assert len(keys) == 5
+
+
 @pytest.mark.parametrize("id", ["a b", "ü", "x" * 201, "a\n"])
 def test_what_is_no_id_is_refused(tmp_path: Path, id: str) -> None:
     async def scenario() -> Body:
@@ -392,6 +399,21 @@ def test_a_turn_is_kept_before_its_end_is_told(open_store: Open) -> None:
                     if b'"finish_reason":"stop"' in line:
                         break
                 assert await talk.kept() == ["one", "ONE"]
+
+    run(scenario())
+
+
+def test_who_hears_of_the_end_may_go_on_at_once(open_store: Open) -> None:
+    async def scenario() -> None:
+        store = open_store()
+        gate = Gate([Echo()], stages=[Sessions(store, wait=0, strict=True)], strict=True)
+        asked = ChatRequest("scripted", (Message("user", (Text("one"),)),), session="s")
+        async with AsyncExitStack() as turns:
+            for _ in range(2):
+                turn = await turns.enter_async_context(aclosing(gate.stream(await gate.route(asked))))
+                while (await anext(turn))[-1] != Done("stop"):
+                    pass
+        await store.aclose()
 
     run(scenario())
 

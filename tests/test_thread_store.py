@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from codexgate.stores.redis import RedisThreads
 from codexgate.stores.sqlite import Threads
 from codexgate.stores.threads import ThreadOptions
 from tests.servers.valkey import Valkey
-from tests.support import run
+from tests.servers.worker import working
+from tests.support import run, states, works_again
 
 WEEK = 7 * 24 * 3600
 
@@ -136,26 +137,6 @@ async def main(task, *where):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-
-
-@contextmanager
-def worker(task: str, place: Place) -> Iterator["subprocess.Popen[str]"]:
-    """Another process that does `task` of `WORKER`, as far as its first line, and is gone in the end."""
-    command = [sys.executable, "-c", WORKER, task, *place.words]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() in ("held\n", "ready\n")
-            yield process
-        finally:
-            process.kill()
-
-
-def go_on(process: "subprocess.Popen[str]") -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
 
 
 async def fails(operation: Any, kind: str = "unavailable") -> GateError:
@@ -284,10 +265,11 @@ def test_worktrees_by_name(place: Place) -> None:
 
 def test_writers_in_several_processes_lose_nothing(place: Place) -> None:
     with ExitStack() as stack:
-        workers = [stack.enter_context(worker("count", place)) for _ in range(4)]
+        workers = [stack.enter_context(working(WORKER, "count", *place.words)) for _ in range(4)]
+        assert [each.line() for each in workers] == ["ready"] * 4
         for each in workers:
-            go_on(each)
-        numbers = [int(word) for each in workers for word in each.stdout.readline().split()]  # type: ignore[union-attr]
+            each.go_on()
+        numbers = [int(word) for each in workers for word in each.line().split()]
     assert sorted(numbers) == list(range(1, 401))
 
 
@@ -376,10 +358,11 @@ def test_who_lives_keeps_a_lock_over_its_lease(place: Place, monkeypatch: pytest
 def test_a_lock_holds_across_processes(place: Place) -> None:
     async def test() -> None:
         threads = place.open()
-        with worker("hold", place) as process:
+        with working(WORKER, "hold", *place.words) as other:
+            assert other.line() == "held"
             await fails(enter(threads, 0), "conflict")
             waiter = asyncio.create_task(enter(threads, 10))
-            go_on(process)
+            other.go_on()
             await waiter
         await threads.aclose()
 
@@ -389,8 +372,10 @@ def test_a_lock_holds_across_processes(place: Place) -> None:
 def test_a_killed_holder_lets_go_soon(place: Place) -> None:
     async def test() -> None:
         threads = place.open()
-        with worker("hold", place) as process:
-            process.send_signal(signal.SIGKILL)
+        with working(WORKER, "hold", *place.words) as other:
+            assert other.line() == "held"
+            await fails(enter(threads, 0), "conflict")
+            other.kill()
             await enter(threads, 5)
         await threads.aclose()
 
@@ -576,21 +561,6 @@ def test_locks_leave_no_keys_and_a_lock_of_another_is_left_alone(valkey: Valkey)
     run(test())
 
 
-def states(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name.startswith("codexgate")]
-
-
-async def works_again(threads: ThreadStore) -> None:
-    """Ask as often as clients might until there is an answer; not longer than five seconds."""
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                await threads.load("a")
-                return
-            except GateError:
-                await asyncio.sleep(0.02)
-
-
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_frozen_server_is_given_up_and_found_again(
     own_valkey: Valkey, caplog: pytest.LogCaptureFixture, connected: bool
@@ -609,7 +579,7 @@ def test_a_frozen_server_is_given_up_and_found_again(
             await fails(enter(threads, 5))
             assert time.monotonic() - started < patience
         own_valkey.send(signal.SIGCONT)
-        await works_again(threads)
+        await works_again(lambda: threads.load("a"))
         await threads.save("a", "thread-1", ["x"])  # answers belong to their questions
         assert (await threads.load("a")).thread == "thread-1"
         await enter(threads, 5)
@@ -627,7 +597,7 @@ def test_a_server_that_freezes_under_a_turn_does_not_hold_it(own_valkey: Valkey)
             started = time.monotonic()
         assert time.monotonic() - started < 0.6
         own_valkey.send(signal.SIGCONT)
-        await works_again(threads)
+        await works_again(lambda: threads.load("a"))
         await enter(threads, 5)
         await threads.aclose()
 
@@ -646,7 +616,7 @@ def test_a_server_that_goes_and_comes_back_gives_the_lock_to_who_had_it(
             error = await fails(one.begin("a"))
             assert f"Redis at 127.0.0.1:{own_valkey.port} cannot be used" in str(error)
             own_valkey.start()
-            await works_again(one)
+            await works_again(lambda: one.load("a"))
             with own_valkey.client() as client:
                 while not client.exists("openwebui:chat-lock:a"):
                     await asyncio.sleep(0.02)

@@ -1,8 +1,8 @@
-"""Responses that last: what a request goes on with, what of it is kept, and what runs without its client.
+"""Responses that last: how one is made, what of it is kept, and what runs without its client.
 
-The use case behind `/v1/responses` and `/v1/conversations`, on every backend alike: the chain of
-`previous_response_id` and the items of a conversation become the history of a chat. It knows
-stores by their ports and items by the front that reads and writes them; no socket, no backend.
+The use case behind `/v1/responses` and `/v1/conversations`, on every backend alike; what a request
+goes on with is found by `past`. It knows stores by their ports and items by the front that reads
+and writes them; no socket, no backend.
 """
 
 import asyncio
@@ -14,13 +14,15 @@ from contextlib import AbstractAsyncContextManager, aclosing, suppress
 
 import msgspec
 
+from . import past
 from .chat import Retrieval
-from .errors import Fault, GateError, invalid
+from .errors import Fault, GateError
 from .events import Done, Event, Failed
 from .flat import Activity
 from .fronts import openai_items, openai_responses, openai_responses_request
 from .fronts.openai_responses_request import Asked
 from .gate import Gate
+from .past import LIVE
 from .ports import Batches, ConversationStore, ResponseStore, Route
 from .records import Item, ResponseRecord
 
@@ -32,20 +34,9 @@ LINGER = 300.0
 """Seconds for which the events of a finished background response can still be followed."""
 
 GONE = Fault("unavailable", "The gate that made this response was stopped.", "Ask again.", "server_error")
-_LIVE = ("queued", "in_progress")
 _encode = msgspec.json.Encoder().encode
-log = logging.getLogger(__name__)
-
-
-class _Kept(msgspec.Struct):
-    """What is read of a response object that is kept."""
-
-    output: list[msgspec.Raw] = []
-
-
-_output = msgspec.json.Decoder(_Kept).decode
-_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+log = logging.getLogger(__name__)
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -83,7 +74,7 @@ class Responses:
 
     async def open(self, asked: Asked, caller: Caller) -> "Generation":
         """Prepare a response: what it goes on with, and where it goes. Raises GateError."""
-        given = await self._given(asked, caller.owner)
+        given = await past.given(asked, caller.owner, self.store, self.conversations)
         read = openai_responses_request.read(asked, given.history, given.items)
         id = f"resp_{secrets.token_hex(16)}"
         chat = caller.chat or given.chat or (id if asked.store else "")
@@ -116,23 +107,23 @@ class Responses:
 
     async def read(self, asked: Asked, owner: str) -> openai_responses_request.Read:
         """What would be asked of a model. Raises GateError."""
-        given = await self._given(asked, owner)
+        given = await past.given(asked, owner, self.store, self.conversations)
         return openai_responses_request.read(asked, given.history, given.items)
 
     async def load(self, id: str, owner: str) -> bytes:
         """The response object `id` as it is now. Raises GateError (not_found)."""
-        running = self._running.get(id)
-        if running is not None and running[0].owner == owner:
+        running = self._own(id, owner)
+        if running is not None:
             return _encode(running[0].encoder.response())
         record = await self.store.load(id, owner)
-        if record.status in _LIVE and self.clock() - record.touched > LOST:
+        if record.status in LIVE and self.clock() - record.touched > LOST:
             return self._given_up(record)
         return record.body
 
     async def follow(self, id: str, owner: str, after: int = -1) -> "Follower":
         """The events of a background response, from the one after number `after`. Raises GateError."""
-        running = self._running.get(id)
-        if running is None or running[0].owner != owner:
+        running = self._own(id, owner)
+        if running is None:
             await self.store.load(id, owner)
             message = "The events of this response are not kept any more."
             raise GateError(Fault("conflict", message, "Ask for it whole.", "not_streamable", "stream"))
@@ -146,8 +137,8 @@ class Responses:
 
     async def cancel(self, id: str, owner: str) -> bytes:
         """Stop a background response, on whatever gate it runs; returns it. Raises GateError."""
-        running = self._running.get(id)
-        if running is not None and running[0].owner == owner:
+        running = self._own(id, owner)
+        if running is not None:
             generation, task = running
             if not generation.over:
                 task.cancel()
@@ -158,19 +149,19 @@ class Responses:
             message = "Only a background response can be cancelled."
             advice = "To stop one that is streamed, close its connection."
             raise GateError(Fault("conflict", message, advice, "not_cancellable", "id"))
-        if record.status in _LIVE:
+        if record.status in LIVE:
             await self.store.cancel(id, owner)
             for _ in range(int(LOST / BEAT)):
                 await asyncio.sleep(BEAT / 4)
                 record = await self.store.load(id, owner)
-                if record.status not in _LIVE:
+                if record.status not in LIVE:
                     break
         return record.body
 
     async def delete(self, id: str, owner: str) -> None:
         """Stop and forget it. Raises GateError (not_found)."""
-        running = self._running.get(id)
-        if running is not None and running[0].owner == owner:
+        running = self._own(id, owner)
+        if running is not None:
             running[1].cancel()
             await asyncio.wait({running[1]})
             del self._running[id]
@@ -179,7 +170,7 @@ class Responses:
     async def input_items(self, id: str, owner: str) -> list[bytes]:
         """The items that `id` answered, its history included, oldest first. Raises GateError."""
         *before, last = await self.store.history(id, owner)
-        return [*_said(before), *map(bytes, _items(last.input))]
+        return [*past.said(before), *past.own(last)]
 
     async def aclose(self) -> None:
         """Stop what runs in the background, which is told in what is kept, and close the stores."""
@@ -190,37 +181,12 @@ class Responses:
             await asyncio.wait({task for _, task in self._running.values()})
         await self.store.aclose()
 
-    # What a request goes on with
-
-    async def _given(self, asked: Asked, owner: str) -> "_Given":
-        items = await self._resolved(asked, owner)
-        if asked.previous:
-            records = await self.store.history(asked.previous, owner)
-            if records[-1].status in _LIVE:
-                message = f"The response '{asked.previous}' is not finished."
-                raise invalid(message, "previous_response_id", "response_not_finished")
-            return _Given(_said(records), items, records[0].id)
-        if asked.conversation:
-            kept = await self.conversations.items(asked.conversation, owner)
-            return _Given([item.body for item in kept], items, asked.conversation)
-        return _Given([], items)
-
-    async def _resolved(self, asked: Asked, owner: str) -> list[bytes]:
-        """The input items, those that only refer to kept ones replaced by them."""
-        referred = openai_responses_request.references(asked)
-        found: dict[str, bytes] = {}
-        for id in {openai_responses.owner(item) for item in referred if item}:
-            with suppress(GateError):  # told below, by the item that is missed
-                record = await self.store.load(id, owner)
-                found |= {_id(item): item for item in _said([record])}
-        items = []
-        for index, (item, wanted) in enumerate(zip(asked.items, referred, strict=True)):
-            if wanted and wanted not in found:
-                raise invalid(f"The item '{wanted}' is not kept here.", f"input[{index}]", "item_not_found")
-            items.append(found[wanted] if wanted else item)
-        return items
-
     # What runs in the background
+
+    def _own(self, id: str, owner: str) -> "tuple[Generation, asyncio.Task[None]] | None":
+        """What runs here under `id`, if it is the owner's: nobody else's is shown, followed or stopped."""
+        running = self._running.get(id)
+        return running if running is not None and running[0].owner == owner else None
 
     async def _run(self, generation: "Generation", slot: AbstractAsyncContextManager[None]) -> None:
         heart = asyncio.create_task(self._beat(generation.id, asyncio.current_task()))
@@ -294,7 +260,7 @@ class Generation:
     @property
     def over(self) -> bool:
         """Nothing more will come."""
-        return self.encoder.status not in _LIVE
+        return self.encoder.status not in LIVE
 
     async def batches(self) -> Batches:
         """Make it. What each batch becomes is handed out by `take`; its end is kept before it is told."""
@@ -393,15 +359,6 @@ class Follower:
         return b"".join(frame + b"\n\n" for number, frame in enumerate(frames, first) if number > self._after)
 
 
-class _Given(msgspec.Struct):
-    """What a request goes on with."""
-
-    history: list[bytes]
-    items: list[bytes]
-    chat: str = ""
-    """What a backend that remembers chats may know it by."""
-
-
 class _Lock:
     def __init__(self, busy: set[str], id: str) -> None:
         self._busy = busy
@@ -418,14 +375,3 @@ class _Lock:
 
     def __exit__(self, *exc: object) -> None:
         self._busy.discard(self._id)
-
-
-def _said(records: Sequence[ResponseRecord]) -> list[bytes]:
-    """What was asked and answered, oldest first."""
-    return [
-        bytes(item) for record in records for item in (*_items(record.input), *_output(record.body).output)
-    ]
-
-
-def _id(item: bytes) -> str:
-    return str(msgspec.json.decode(item).get("id", ""))

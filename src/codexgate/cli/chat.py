@@ -18,14 +18,15 @@ from ..assemble import open_gate
 from ..chat import Format, Part, Retrieval
 from ..dialects.codex.ask import Sandbox
 from ..errors import invalid
-from ..gate import Gate
 from ..settings import Settings, load_settings
 from ..stores.sqlite import Sessions
 from . import attach
 from .complete import chat_models, namespaces
 from .render import Json, Plain, Status, View
-from .terminal import AsJson, Colour, ConfigFile, Globals, Paint, config_file, wants_colour
+from .terminal import AsJson, Colour, ConfigFile, Paint, config_file, wants_colour
 from .turn import Ask, Conversation, Options, latest
+
+Approvals = Literal["never", "ask"]
 
 
 def chat(
@@ -61,7 +62,7 @@ def chat(
     cwd: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder that Codex works in.")] = None,
     codex_sandbox: Annotated[Sandbox | None, typer.Option(help="What Codex's commands may do.")] = None,
     codex_approvals: Annotated[
-        Literal["never", "ask"] | None, typer.Option(help="Whether Codex may ask you to go beyond that.")
+        Approvals | None, typer.Option(help="Whether Codex may ask you to go beyond that.")
     ] = None,
     config: ConfigFile = None,  # noqa: ARG001 - config_file finds it
 ) -> None:
@@ -72,18 +73,7 @@ def chat(
     """
     if session and resume:
         raise typer.BadParameter("--session and --continue exclude each other.")
-    asks = _person_is_there()
-    if codex_approvals == "ask" and not asks:
-        raise invalid(
-            "There is nobody whom Codex could ask: standard input and error have to be a terminal.",
-            advice="Leave out --codex-approvals ask.",
-        )
-    flags = {
-        "codex.cwd": cwd and _folder(cwd),
-        "codex.sandbox": codex_sandbox,
-        "codex.approvals": codex_approvals if asks else "never",
-    }
-    settings = load_settings(flags, config=config_file(ctx)).settings
+    settings = _settings(config_file(ctx), cwd, codex_sandbox, codex_approvals)
     options = Options(
         model=model,
         system=system,
@@ -94,28 +84,47 @@ def chat(
         retrieval=Retrieval(memory) if memory else None,
     )
     parts = attach.parts(prompt, _piped_in(), file or [])
-    at_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
-    if not parts and not at_terminal:
+    if not parts and (as_json or not (sys.stdin.isatty() and sys.stdout.isatty())):
         raise invalid("There is nothing to ask.", advice="Give a prompt, or pipe one in.")
-    sessions = Sessions(settings.data_dir / "sessions.db")
-    session = asyncio.run(latest(sessions)) if resume else session
-    globals: Globals = ctx.obj
-    make_view = partial(_view, globals.colour, stream, raw=raw, as_json=as_json)
-    paint = Paint(wants_colour(globals.colour, sys.stderr))
-    consent = _consent(paint) if settings.codex.approvals == "ask" else None
-    begin = partial(Conversation, options=options, sessions=sessions, session=session, consent=consent)
-    asyncio.run(_converse(settings, begin, parts, make_view, paint))
+    colour: Colour = ctx.obj.colour
+    make_view = partial(_view, colour, stream, raw=raw, as_json=as_json)
+    asyncio.run(_converse(settings, options, None if resume else session, parts, make_view, colour))
+
+
+def _settings(
+    config: Path | None, cwd: Path | None, sandbox: Sandbox | None, approvals: Approvals | None
+) -> Settings:
+    """The settings, what the flags say of Codex included; nobody is asked who is not there."""
+    asks = _person_is_there()
+    if approvals == "ask" and not asks:
+        raise invalid(
+            "There is nobody whom Codex could ask: standard input and error have to be a terminal.",
+            advice="Leave out --codex-approvals ask.",
+        )
+    flags = {
+        "codex.cwd": cwd and _folder(cwd),
+        "codex.sandbox": sandbox,
+        "codex.approvals": approvals if asks else "never",
+    }
+    return load_settings(flags, config=config).settings
 
 
 async def _converse(
     settings: Settings,
-    begin: Callable[[Gate], Conversation],
+    options: Options,
+    session: str | None,
     parts: tuple[Part, ...],
     make_view: Callable[[], View],
-    paint: Paint,
+    colour: Colour,
 ) -> None:
+    """Ask for the answer to `parts`, or talk without them. `session`: `None` goes on with the last one."""
+    sessions = Sessions(settings.data_dir / "sessions.db")
+    if session is None:
+        session = await latest(sessions)
+    paint = Paint(wants_colour(colour, sys.stderr))
+    consent = _consent(paint) if settings.codex.approvals == "ask" else None
     async with open_gate(settings) as gate:
-        talk = begin(gate)
+        talk = Conversation(gate, options, sessions, session, consent)
         await talk.load()
         if parts:
             await talk.ask(parts, make_view())

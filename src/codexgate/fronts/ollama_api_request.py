@@ -2,39 +2,29 @@
 
 Source: Ollama, api/types.go, docs/api.md. The structs below are also the list of fields that are
 understood; nulls are absent, and what is not understood is passed over and named in `unknown`. A
-field whose neglect would change the meaning is refused by name. Two things differ on purpose:
-nothing is ever truncated, whatever `truncate` and `shift` say, and pictures are looked at.
+field whose neglect would change the meaning is refused by name. On purpose nothing is ever
+truncated, whatever `truncate` and `shift` say. What a chat is made of is read by `ollama_messages`.
 """
 
-import binascii
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from ..chat import ChatRequest, Format, Image, Message, Role, Sampling, Text, Tool, ToolCall
+from ..chat import ChatRequest, Format, Message, Sampling, Text, Tool
 from ..errors import GateError, invalid
-from ..sniff import image_type
+from .ollama_messages import MessageItem, images, messages
 from .openai_body import reader
 from .openai_error import UNREADABLE, unreadable
 
 T = TypeVar("T")
 
-ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "developer",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
-}
 EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "xhigh"}
 _NEVER = re.compile(r"[+-]?0+(\.0*)?(ns|us|µs|ms|s|m|h)?")
 """A duration of nothing, as Go writes it."""
 MOST = 4096
 """Texts of one request for vectors, which are larger than texts."""
-_HEAD = 16
-"""Characters of base64 that show what kind of picture it is."""
 
 
 class Parsed(msgspec.Struct, frozen=True):
@@ -82,26 +72,6 @@ class _Tool(msgspec.Struct):
     function: _Function
 
 
-class _CalledFunction(msgspec.Struct):
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    arguments: dict[str, Any] | None = None
-
-
-class _Call(msgspec.Struct):
-    function: _CalledFunction
-    id: str | None = None
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str | None = None
-    thinking: str | None = None
-    images: list[str] | None = None
-    tool_calls: list[_Call] | None = None
-    tool_name: str | None = None
-    tool_call_id: str | None = None
-
-
 class NamedBody(msgspec.Struct):
     """What is asked about one model."""
 
@@ -127,7 +97,7 @@ class _Ask(msgspec.Struct):
 class ChatBody(_Ask):
     """`POST /api/chat`."""
 
-    messages: list[_Message] | None = None
+    messages: list[MessageItem] | None = None
     tools: list[_Tool] | None = None
 
 
@@ -197,13 +167,11 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def parse_chat(body: bytes) -> Parsed:
     """Read `POST /api/chat`. Raises GateError (invalid_request) naming the field at fault, as all here do."""
     read, unknown = _read(_read_chat, body)
-    calls = _Calls()
-    messages = tuple(_message(each, f"messages[{at}]", calls) for at, each in enumerate(read.messages or ()))
     tools = tuple(
         Tool(each.function.name, each.function.description or "", each.function.parameters or {})
         for each in read.tools or ()
     )
-    return _parsed(read, unknown, messages, tools=tools)
+    return _parsed(read, unknown, messages(read.messages or ()), tools=tools)
 
 
 def parse_generate(body: bytes) -> Parsed:
@@ -215,7 +183,7 @@ def parse_generate(body: bytes) -> Parsed:
         if getattr(read, name):
             advice = "Leave it out; `/api/chat` takes a whole conversation."
             raise invalid(f"`{name}` is not supported, and would change the answer.", name, advice=advice)
-    continues, pictures = bool(read.raw or read.suffix), _images(read.images, "images")
+    continues, pictures = bool(read.raw or read.suffix), images(read.images, "images")
     if continues and pictures:
         raise invalid("Pictures have no place in a text that is gone on with.", "images")
     if not read.prompt:
@@ -351,61 +319,3 @@ def _format(format: str | dict[str, Any] | None) -> Format:
     if format != "json":
         raise invalid(f"invalid format: '{format[:20]}'; expected \"json\" or a JSON schema", "format")
     return Format("json")
-
-
-class _Calls:
-    """The calls of a history by their ids; Ollama's own clients send none, so they are counted."""
-
-    def __init__(self) -> None:
-        self._open: list[ToolCall] = []
-        """Those that no message has answered yet."""
-
-    def make(self, read: _Call, at: str) -> ToolCall:
-        arguments = msgspec.json.encode(read.function.arguments or {}).decode()
-        call = ToolCall(
-            read.id or f"call_{re.sub('[^0-9]+', '_', at).strip('_')}", read.function.name, arguments
-        )
-        self._open.append(call)
-        return call
-
-    def answered(self, id: str, name: str) -> ToolCall:
-        """The call that a message answers: by id, else the first of that name, else the first."""
-        for call in self._open:
-            if call.id == id if id else name in ("", call.name):
-                self._open.remove(call)
-                return call
-        return ToolCall(id or name or "call", name, "")
-
-
-def _message(read: _Message, at: str, calls: _Calls) -> Message:
-    role = ROLES.get(read.role.lower())
-    if role is None:
-        raise invalid(f"`{at}.role` is one of {', '.join(ROLES)}.", f"{at}.role")
-    text = (Text(read.content),) if read.content else ()
-    made = tuple(
-        calls.make(call, f"{at}.tool_calls[{index}]") for index, call in enumerate(read.tool_calls or ())
-    )
-    called = calls.answered(read.tool_call_id or "", read.tool_name or "") if role == "tool" else None
-    return Message(
-        role=role,
-        parts=(*text, *_images(read.images, f"{at}.images")),
-        name=called.name if called else "",
-        tool_calls=made,
-        tool_call_id=called.id if called else "",
-        reasoning=read.thinking or "",
-    )
-
-
-def _images(given: list[str] | None, at: str) -> tuple[Image, ...]:
-    return tuple(_image(data, f"{at}[{index}]") for index, data in enumerate(given or ()))
-
-
-def _image(data: str, at: str) -> Image:
-    """Ollama's pictures are plain base64; what kind they are, their first bytes tell."""
-    try:
-        media_type = image_type(binascii.a2b_base64(data[:_HEAD], strict_mode=True))
-    except ValueError:
-        raise invalid(f"`{at}` is not base64.", at) from None
-    if not media_type:
-        raise invalid(f"`{at}` is no PNG, JPEG, GIF or WebP picture.", at)
-    return Image(media_type, data)

@@ -18,7 +18,6 @@ from ..chat import (
     Message,
     Part,
     Retrieval,
-    Sampling,
     StoredFile,
     Text,
     Tool,
@@ -27,9 +26,9 @@ from ..chat import (
 )
 from ..errors import invalid
 from .openai_body import parser
+from .openai_parts import data_url
+from .openai_sampling import Sampled
 
-_Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
-_Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
@@ -140,7 +139,7 @@ class _Retrieval(msgspec.Struct):
     limit: Annotated[int, msgspec.Meta(ge=0, le=50)] | None = None
 
 
-class _Body(msgspec.Struct):
+class _Body(Sampled, kw_only=True):
     messages: list[_Message]
     model: str | None = None
     stream: bool | None = None
@@ -149,14 +148,8 @@ class _Body(msgspec.Struct):
     tool_choice: Literal["auto", "none", "required"] | _NamedChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: _Format | None = None
-    stop: str | list[str] | None = None
-    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_p: _Unit | None = None
-    presence_penalty: _Penalty | None = None
-    frequency_penalty: _Penalty | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     reasoning_effort: Annotated[str, msgspec.Meta(max_length=32)] | None = None
@@ -192,7 +185,9 @@ def parse(body: bytes) -> Parsed:
             tools=tuple(_tool(tool) for tool in read.tools or ()),
             tool_choice=_choice(read),
             parallel_tool_calls=read.parallel_tool_calls,
-            sampling=_sampling(read),
+            sampling=read.sampling(
+                read.max_completion_tokens or read.max_tokens, read.logprobs or None, read.top_logprobs
+            ),
             effort=read.reasoning_effort or "",
             format=_format(read.response_format),
             session=read.session_id or "",
@@ -249,26 +244,15 @@ def _part(part: _Part, at: str) -> Part:
         case _RefusalPart():
             return Text(part.refusal)
         case _ImagePart():
-            media_type, data = _data_url(part.image_url.url, f"{at}.image_url.url")
+            media_type, data = data_url(part.image_url.url, f"{at}.image_url.url")
             return Image(media_type, data)
         case _FilePart():
             if part.file.file_id:
                 return StoredFile(part.file.file_id)
             if part.file.file_data is None:
                 raise invalid("A file needs its `file_data` or its `file_id`.", f"{at}.file")
-            media_type, data = _data_url(part.file.file_data, f"{at}.file.file_data")
+            media_type, data = data_url(part.file.file_data, f"{at}.file.file_data")
             return Document(part.file.filename or "file", media_type, data)
-
-
-def _data_url(url: str, at: str) -> tuple[str, str]:
-    """Split a `data:` URL (RFC 2397) into media type and base64 text.
-
-    Remote addresses are refused: the gate fetches nothing on a caller's behalf.
-    """
-    head, comma, data = url.partition(",")
-    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
-        raise invalid("Only inline `data:…;base64,` URLs are read; remote addresses are not fetched.", at)
-    return head.removeprefix("data:").removesuffix(";base64").partition(";")[0], data
 
 
 def _tool(read: _Tool) -> Tool:
@@ -290,20 +274,6 @@ def _choice(read: _Body) -> ToolChoice:
             if mode == "required" and not read.tools:
                 raise invalid("`tool_choice` is `required`, but there are no `tools`.", "tool_choice")
             return ToolChoice(mode)
-
-
-def _sampling(read: _Body) -> Sampling:
-    return Sampling(
-        temperature=read.temperature,
-        top_p=read.top_p,
-        seed=read.seed,
-        presence_penalty=read.presence_penalty,
-        frequency_penalty=read.frequency_penalty,
-        logprobs=read.logprobs or None,
-        top_logprobs=read.top_logprobs,
-        max_tokens=read.max_completion_tokens or read.max_tokens,
-        stop=(read.stop,) if isinstance(read.stop, str) else tuple(read.stop or ()),
-    )
 
 
 def _retrieval(read: _Retrieval | None) -> Retrieval | None:

@@ -6,19 +6,19 @@ meaning is refused by name. OpenAI's default of 16 tokens is not ours: without `
 the model ends where it ends.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 
-from ..chat import ChatRequest, Message, Sampling, Text
+from ..chat import ChatRequest, Message, Text
 from ..errors import invalid
 from .openai_body import parser
+from .openai_parts import texts_or_ids
+from .openai_sampling import Sampled
 
 MOST = 128
 """Choices that one request may ask for: prompts times `n`."""
 
-_Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 _Token = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 _Tokens = tuple[int, ...]
 
@@ -43,7 +43,7 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class _Body(msgspec.Struct):
+class _Body(Sampled):
     prompt: str | list[str | _Token | list[_Token]] | None = None
     model: str | None = None
     suffix: str | None = None
@@ -55,12 +55,6 @@ class _Body(msgspec.Struct):
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
     logit_bias: dict[str, Any] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
-    stop: str | list[str] | None = None
-    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    presence_penalty: _Penalty | None = None
-    frequency_penalty: _Penalty | None = None
     user: str | None = None
 
 
@@ -70,13 +64,17 @@ _read = parser(_Body)
 def parse(body: bytes) -> Parsed:
     """Read a request body. Raises GateError (invalid_request) naming the field at fault."""
     read, unknown = _read(body)
-    prompts, choices = _prompts(read.prompt), read.n or 1
+    prompts, choices = texts_or_ids(read.prompt, "prompt"), read.n or 1
     if len(prompts) * choices > MOST:
         raise invalid(f"{len(prompts)} prompts times `n` are more than {MOST} choices.", "prompt")
     _refuse(read)
     return Parsed(
         request=ChatRequest(
-            read.model or "", (), sampling=_sampling(read), raw=True, suffix=read.suffix or ""
+            read.model or "",
+            (),
+            sampling=read.sampling(read.max_tokens, None if read.logprobs is None else True, read.logprobs),
+            raw=True,
+            suffix=read.suffix or "",
         ),
         prompts=prompts,
         choices=choices,
@@ -94,20 +92,6 @@ def ask(asked: Parsed, text: str) -> ChatRequest:
     return msgspec.structs.replace(asked.request, messages=(Message("user", (Text(text),)),))
 
 
-def _prompts(given: str | Sequence[str | int | list[int]] | None) -> tuple[str | _Tokens, ...]:
-    """One or many texts, or one or many lists of token ids."""
-    if isinstance(given, str):
-        return (given,)
-    if not given:
-        raise invalid("`prompt` is missing or empty.", "prompt")
-    texts = tuple(one for one in given if isinstance(one, str))
-    lists = tuple(tuple(one) for one in given if isinstance(one, list))
-    ids = tuple(one for one in given if isinstance(one, int))
-    if len(given) not in (len(texts), len(lists), len(ids)):
-        raise invalid("`prompt` mixes texts, token ids and lists of token ids.", "prompt")
-    return (ids,) if ids else texts or lists
-
-
 def _refuse(read: _Body) -> None:
     """What cannot be done, and would change the answer if it were left undone."""
     if read.best_of is not None and read.best_of > 1:
@@ -121,17 +105,3 @@ def _refuse(read: _Body) -> None:
         )
     if read.echo and read.logprobs is not None:
         raise invalid("The log probabilities of an echoed prompt are not known here.", "logprobs")
-
-
-def _sampling(read: _Body) -> Sampling:
-    return Sampling(
-        temperature=read.temperature,
-        top_p=read.top_p,
-        seed=read.seed,
-        presence_penalty=read.presence_penalty,
-        frequency_penalty=read.frequency_penalty,
-        logprobs=None if read.logprobs is None else True,
-        top_logprobs=read.logprobs,
-        max_tokens=read.max_tokens,
-        stop=(read.stop,) if isinstance(read.stop, str) else tuple(read.stop or ()),
-    )

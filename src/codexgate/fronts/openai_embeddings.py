@@ -14,6 +14,7 @@ import msgspec
 from ..errors import invalid
 from ..records import Embeddings
 from .openai_body import parser
+from .openai_parts import texts_or_ids
 
 Format = Literal["float", "base64"]
 
@@ -56,7 +57,7 @@ def parse(body: bytes) -> Parsed:
     if not read.model:
         advice = "`codexgate models` lists those that embed."
         raise invalid("`model` is missing; an embedding is of one model.", "model", advice=advice)
-    inputs = _inputs(read.input)
+    inputs = texts_or_ids(read.input, "input")
     _check_sizes(inputs, one=not isinstance(read.input, list) or isinstance(read.input[0], int))
     return Parsed(read.model, inputs, read.dimensions, read.encoding_format or "float", unknown)
 
@@ -81,22 +82,6 @@ def render(embeddings: Embeddings, model: str, format: Format) -> bytes:
             "usage": counts | ({"estimated": True} if embeddings.estimated else {}),
         }
     )
-
-
-def _inputs(given: str | list[str | int | list[int]] | None) -> tuple[str | tuple[int, ...], ...]:
-    """One or many texts, or the token ids of one or of many."""
-    if given is None:
-        raise invalid("`input` is missing; there is nothing to embed.", "input")
-    if isinstance(given, str):
-        return (given,)
-    if not given:
-        raise invalid("`input` is an empty array; there is nothing to embed.", "input")
-    texts = tuple(one for one in given if isinstance(one, str))
-    lists = tuple(tuple(one) for one in given if isinstance(one, list))
-    ids = tuple(one for one in given if isinstance(one, int))
-    if len(given) not in (len(texts), len(lists), len(ids)):
-        raise invalid("`input` mixes texts, token ids and arrays of token ids.", "input")
-    return (ids,) if ids else texts or lists
 
 
 def _check_sizes(inputs: Sequence[str | tuple[int, ...]], *, one: bool) -> None:

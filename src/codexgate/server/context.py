@@ -34,7 +34,7 @@ _CHAT_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 def chat_id(request: web.Request) -> str:
-    """The chat that the request goes on with, from the first header that tells one."""
+    """The chat that the request goes on with, from the first header that tells one. Raises GateError."""
     for name in request.app[CHATS].headers:
         if id := request.headers.get(name, ""):
             if not _CHAT_ID.fullmatch(id):
@@ -44,7 +44,7 @@ def chat_id(request: web.Request) -> str:
 
 
 def session(request: web.Request, asked: str) -> str:
-    """The session that the request goes on with: what its body says, else the header."""
+    """The session that the request goes on with: what its body says, else the header. Raises GateError."""
     name, id = ("session_id", asked) if asked else (SESSION, request.headers.get(SESSION, ""))
     if id and not _CHAT_ID.fullmatch(id):
         raise invalid(f"`{name}` is at most 200 printable characters without blanks.", name)
@@ -58,7 +58,7 @@ def caller(request: web.Request) -> str:
 
 
 def retrieval(request: web.Request, asked: Retrieval | None) -> Retrieval | None:
-    """The memories that the request wants: what its body says, else the header's namespace."""
+    """The memories that the request wants: by its body, else by the header. Raises GateError."""
     namespace = request.headers.get(MEMORY, "")
     if namespace and not _CHAT_ID.fullmatch(namespace):
         raise invalid(f"`{MEMORY}` is at most 200 printable characters without blanks.", MEMORY)
@@ -66,7 +66,7 @@ def retrieval(request: web.Request, asked: Retrieval | None) -> Retrieval | None
 
 
 def activity(request: web.Request, chat: str) -> Activity:
-    """Where an agent's activity is shown: in the text to chat programs, beside it to others."""
+    """Where an agent's activity is shown: to chat programs in the text, else beside it. Raises GateError."""
     setting = request.app[CHATS].activity
     match request.headers.get("X-Codexgate-Activity", setting):
         case "content" | "reasoning" | "off" as asked:

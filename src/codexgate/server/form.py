@@ -59,7 +59,7 @@ class Form:
         raise invalid(f"The form has more than {PARTS} parts.", code="invalid_form")
 
     async def pieces(self, part: BodyPartReader) -> AsyncGenerator[bytes]:
-        """The content of `part`."""
+        """The content of `part`. Raises GateError when it is cut, or comes too slowly."""
         try:
             while not part.at_eof():
                 piece = await self._read(part.read_chunk(PIECE))
@@ -89,4 +89,6 @@ class Form:
 
 
 def _unreadable(error: Exception) -> GateError:
-    return invalid(f"The body is not a form: {error}.", code="invalid_form")
+    # What the parser says of a part's head repeats what was sent.
+    reason = "the head of a part cannot be read" if isinstance(error, HttpProcessingError) else error
+    return invalid(f"The body is not a form: {reason}.", code="invalid_form")

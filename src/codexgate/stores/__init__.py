@@ -1,1 +1,1 @@
-"""What the gate keeps, each store an adapter of a port in `ports.py`. They do not see each other."""
+"""What the gate keeps, each store an adapter of a port in `ports`. They do not see each other."""

@@ -272,13 +272,9 @@ class Ollama:
         self, begun: "asyncio.Task[Response]", sending: AbstractAsyncContextManager[Response]
     ) -> None:
         """Wait for the first sign of an answer, which says that the model is loaded, and leave."""
-        try:
-            with suppress(GateError):
-                await begun
-                await sending.__aexit__(None, None, None)
-        except asyncio.CancelledError:
-            begun.cancel()
-            raise
+        with suppress(GateError):
+            await begun  # and with this task it is cancelled
+            await sending.__aexit__(None, None, None)
 
     def _defaults(self) -> dict[str, Any]:
         """What is set for every model, as `ChatRequest.options`."""

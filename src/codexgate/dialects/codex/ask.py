@@ -2,7 +2,7 @@
 
 The closed list is the safety of the whole: sandbox, approvals, folder and configuration come
 from `Authority`, which only the operator makes; of a caller's request nothing but texts,
-pictures, model, effort and answer schema gets through. Pure.
+pictures, model, effort and answer schema gets through. Pure. Source: as `wire`.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What the app-server says about one turn, as events. Pure.
+"""What the app-server says about one turn, as events. Pure. Source: its schema, as `wire`.
 
 Rules that real transcripts forced: an agent message's completion repeats its deltas; identical
 deltas are legitimate; a turn's usage is the difference of the thread's totals; when Codex

@@ -1,6 +1,6 @@
 """Why Ollama refused or failed, in our words: its errors are bare sentences, `{"error": "..."}`.
 
-Pure. The sentences are those of server/routes.go, server/images.go and llm/; what is not known
+Pure. Source: Ollama, whose sentences stand in server/routes.go, server/images.go and llm/; what is not known
 here keeps its status' meaning and Ollama's own words.
 """
 

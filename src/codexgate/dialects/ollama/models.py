@@ -1,6 +1,7 @@
 """What Ollama says of its models, and of their installation: /api/tags, show, ps, version and pull.
 
-Pure. Lists may be `null`, zeros are left out, and old servers know fewer fields.
+Pure. Source: Ollama, api/types.go and docs/api.md. Lists may be `null`, zeros are left out, and old
+servers know fewer fields.
 """
 
 import re

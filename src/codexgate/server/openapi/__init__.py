@@ -13,7 +13,8 @@ from ..guard import Policy
 from . import mcp, ollama
 from .answers import NAME, SCHEMAS, TEXT, ref
 from .bodies import schemas
-from .operations import BEFORE, JSON, OF_A_CHAT, OPERATIONS, Operation, Parameter, operation, original
+from .operation import JSON, OF_A_CHAT, Operation, Parameter
+from .operations import BEFORE, OPERATIONS, operation, original
 
 _ABOUT = """Routes under `/v1` are there under `/openai/v1` too, where an agent's activity is shown in the
 answer's text; their `servers` say so. Routes under `/api` are Ollama's, with Ollama's errors.

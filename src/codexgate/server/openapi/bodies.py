@@ -10,6 +10,7 @@ import msgspec
 
 from ...fronts import (
     ollama_api_request,
+    ollama_messages,
     openai_chat_request,
     openai_completions_request,
     openai_conversations,
@@ -280,8 +281,8 @@ REFINED: dict[str, Schema | None] = {
         }
     },
     "OllamaChatRequest": {"properties": _OLLAMA, "required": ["model"]},
-    "OllamaMessage": {
-        "properties": {"role": {"enum": [*ollama_api_request.ROLES]}, "images": _PICTURES},
+    "OllamaMessageItem": {
+        "properties": {"role": {"enum": [*ollama_messages.ROLES]}, "images": _PICTURES},
     },
     "OllamaGenerateRequest": {
         "properties": {

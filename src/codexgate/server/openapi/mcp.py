@@ -1,9 +1,10 @@
-"""What goes in and out at `/mcp`, as JSON Schemas: JSON-RPC's envelope.
+"""What `/mcp` does, and what goes in and out there, as JSON Schemas: JSON-RPC's envelope.
 
 What is in it depends on the revision that a client speaks, and is described by the protocol itself.
 """
 
-from .answers import ANYTHING, TEXT, Schema, const, ref, struct
+from .answers import ANYTHING, NAME, TEXT, Schema, const, ref, struct
+from .operation import EVENTS, JSON, Operation, Parameter, asked, events
 
 _VERSION = const("2.0")
 _ID: Schema = {"type": ["string", "integer"], "description": "Of the request; a notification has none."}
@@ -25,5 +26,39 @@ SCHEMAS: dict[str, Schema] = {
                 "", {"code": {"type": "integer"}, "message": TEXT}, {"data": {"description": "Details."}}
             ),
         },
+    ),
+}
+
+_SESSION = Parameter("Mcp-Session-Id", "header", NAME, "Of the session, for revisions that have them.")
+_HEADERS = (
+    _SESSION,
+    Parameter("MCP-Protocol-Version", "header", NAME, "The revision; without it 2025-03-26."),
+)
+
+OPERATIONS: dict[str, Operation] = {
+    "POST /mcp": Operation(
+        "Memory",
+        "One message to the memory's MCP server",
+        {200: {JSON: ref("McpAnswer"), EVENTS: events("McpAnswer")}, 202: {}},
+        "The tools are `persist_memory` and `retrieve_memory`.",
+        body=asked("McpMessage"),
+        parameters=_HEADERS,
+        errors=(404, 406),
+        example={"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
+    ),
+    "GET /mcp": Operation(
+        "Memory",
+        "The stream of an MCP session",
+        {200: {EVENTS: events("McpMessage")}},
+        "Without end, and silent: this server has nothing to say unasked.",
+        parameters=(_SESSION,),
+        errors=(404, 405, 406),
+    ),
+    "DELETE /mcp": Operation(
+        "Memory",
+        "End an MCP session",
+        {204: {}},
+        parameters=(_SESSION,),
+        errors=(404,),
     ),
 }

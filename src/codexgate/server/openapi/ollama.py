@@ -1,4 +1,4 @@
-"""What Ollama's routes answer, as JSON Schemas: Ollama's objects as far as the gate fills them.
+"""What Ollama's routes do and answer, as JSON Schemas: Ollama's objects as far as the gate fills them.
 
 Source: Ollama, api/types.go and docs/api.md. A stream is made of lines (`application/x-ndjson`),
 and its schema is that of one line.
@@ -7,6 +7,7 @@ and its schema is that of one line.
 from typing import Any
 
 from .answers import ANYTHING, NUMBER, TEXT, YES_OR_NO, Schema, const, many, ref, struct
+from .operation import BYTES, JSON, MODEL_ERRORS, OF_A_CHAT, Operation, Parameter, asked, lines, ok
 
 _NANOSECONDS: Schema = NUMBER | {"description": "Nanoseconds."}
 _TOKEN: dict[str, Schema] = {
@@ -116,5 +117,125 @@ SCHEMAS: dict[str, Schema] = {
         "How it goes; `success` at the end.",
         {"status": TEXT},
         {"digest": TEXT, "total": NUMBER, "completed": NUMBER},
+    ),
+}
+
+_DIGEST = Parameter(
+    "digest", "path", {"type": "string", "pattern": "^sha256[:-][0-9a-f]{64}$"}, "Of the file's content."
+)
+_BINARY: Schema = {"type": "string", "format": "binary"}
+_OF_OLLAMA = (404, 502, 504)
+"""Of routes that are passed on to the Ollama behind the gate: it refuses, or fails."""
+_PASSED_ON = "Done by the Ollama behind the gate, and answered by it."
+
+OPERATIONS: dict[str, Operation] = {
+    "GET /api/version": Operation("Ollama", "The version that clients may count on", ok("OllamaVersion")),
+    "GET /api/tags": Operation("Ollama", "Every model", ok("OllamaModels")),
+    "GET /api/ps": Operation("Ollama", "The models in memory", ok("OllamaLoaded")),
+    "POST /api/show": Operation(
+        "Ollama",
+        "One model",
+        ok("OllamaShown"),
+        body=asked("OllamaNamedRequest"),
+        errors=(404,),
+        example={"model": "demo"},
+    ),
+    "POST /api/chat": Operation(
+        "Ollama",
+        "Answer a chat",
+        lines("OllamaChatAnswer"),
+        "Streamed unless `stream` is `false`. Without messages the model is loaded, or let go of.",
+        body=asked("OllamaChatRequest"),
+        parameters=OF_A_CHAT,
+        errors=(*MODEL_ERRORS, 409),
+        example={"model": "demo", "messages": [{"role": "user", "content": "hello"}]},
+    ),
+    "POST /api/generate": Operation(
+        "Ollama",
+        "Answer a text, or go on with it",
+        lines("OllamaGenerateAnswer"),
+        "Streamed unless `stream` is `false`. Without a prompt the model is loaded, or let go of.",
+        body=asked("OllamaGenerateRequest"),
+        parameters=OF_A_CHAT,
+        errors=(*MODEL_ERRORS, 409),
+        example={"model": "demo", "prompt": "hello"},
+    ),
+    "POST /api/embed": Operation(
+        "Ollama",
+        "Vectors of texts",
+        ok("OllamaVectors"),
+        body=asked("OllamaEmbedRequest"),
+        errors=MODEL_ERRORS,
+        example={"model": "demo-embed", "input": ["hello", "world"]},
+    ),
+    "POST /api/embeddings": Operation(
+        "Ollama",
+        "The vector of one text",
+        ok("OllamaVector"),
+        "The older route.",
+        body=asked("OllamaEmbeddingsRequest"),
+        errors=MODEL_ERRORS,
+        example={"model": "demo-embed", "prompt": "hello"},
+    ),
+    "POST /api/pull": Operation(
+        "Ollama",
+        "Install a model",
+        lines("OllamaProgress"),
+        "Of one that is here, success is told at once.",
+        body=asked("OllamaNamedRequest"),
+        errors=(*_OF_OLLAMA, 409),
+        example={"model": "demo"},
+    ),
+    "POST /api/push": Operation(
+        "Ollama",
+        "Put a model into a registry",
+        lines("OllamaProgress"),
+        _PASSED_ON,
+        body=asked("OllamaNamedRequest"),
+        errors=_OF_OLLAMA,
+        example={"model": "me/mine"},
+    ),
+    "POST /api/create": Operation(
+        "Ollama",
+        "Make a model",
+        lines("OllamaProgress"),
+        f"{_PASSED_ON} Ollama's documentation tells the further fields.",
+        body=asked("OllamaNamedRequest"),
+        errors=_OF_OLLAMA,
+        example={"model": "mine", "from": "qwen3:8b"},
+    ),
+    "POST /api/copy": Operation(
+        "Ollama",
+        "Give a model another name",
+        {200: {}},
+        _PASSED_ON,
+        body=asked("OllamaCopyRequest"),
+        errors=_OF_OLLAMA,
+        example={"source": "qwen3:8b", "destination": "mine"},
+    ),
+    "DELETE /api/delete": Operation(
+        "Ollama",
+        "Delete a model from disk",
+        {200: {}},
+        body=asked("OllamaNamedRequest"),
+        errors=_OF_OLLAMA,
+        example={"model": "mine"},
+    ),
+    "HEAD /api/blobs/{digest}": Operation(
+        "Ollama",
+        "Whether a file is there",
+        {200: {}},
+        _PASSED_ON,
+        parameters=(_DIGEST,),
+        errors=_OF_OLLAMA,
+    ),
+    "POST /api/blobs/{digest}": Operation(
+        "Ollama",
+        "Send a file to make a model of",
+        {201: {}},
+        _PASSED_ON,
+        body={BYTES: _BINARY, JSON: {}},
+        parameters=(_DIGEST,),
+        errors=(*_OF_OLLAMA, 415),
     ),
 }
