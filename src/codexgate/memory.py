@@ -132,9 +132,10 @@ class Memory:
         wanted: Filter = Filter(),  # noqa: B008, it cannot change
         *,
         vectors: bool = False,
+        newest_first: bool = False,
     ) -> AsyncGenerator[list[Vectored]]:
-        """All entries that are meant, oldest first, in batches; without `vectors` theirs are empty."""
-        return self._store.all(wanted, vectors=vectors)
+        """All entries that are meant by the time of their making, in batches; see `ports.MemoryStore.all`."""
+        return self._store.all(wanted, vectors=vectors, newest_first=newest_first)
 
     async def delete(self, ids: Sequence[str]) -> int:
         """Forget these; how many there were."""

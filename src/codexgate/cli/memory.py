@@ -8,7 +8,6 @@ import asyncio
 import logging
 import re
 import sys
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, nullcontext
 from datetime import datetime
@@ -336,11 +335,13 @@ def _with_memory(settings: Settings, use: Callable[[Memory], Awaitable[T]]) -> T
 
 
 async def _newest(memory: Memory, wanted: Filter, limit: int) -> list[Entry]:
-    newest: deque[Entry] = deque(maxlen=limit or None)
-    async with aclosing(memory.export(wanted)) as batches:
+    newest: list[Entry] = []
+    async with aclosing(memory.export(wanted, newest_first=True)) as batches:
         async for batch in batches:
-            newest.extend(found.entry for found in batch)
-    return [*reversed(newest)]
+            newest += [found.entry for found in batch]
+            if 0 < limit <= len(newest):
+                return newest[:limit]
+    return newest
 
 
 async def _to_reembed(memory: Memory, model: str, wanted: Sequence[str] | None) -> list[str]:

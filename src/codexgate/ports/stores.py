@@ -52,8 +52,13 @@ class MemoryStore(Protocol):
         """The entries with these ids that there are."""
         ...
 
-    def all(self, wanted: Filter, *, vectors: bool = False) -> AsyncGenerator[list[Vectored]]:
-        """All entries that are meant, oldest first, in batches; without `vectors` theirs are empty."""
+    def all(
+        self, wanted: Filter, *, vectors: bool = False, newest_first: bool = False
+    ) -> AsyncGenerator[list[Vectored]]:
+        """All entries that are meant, by the time of their making, in batches.
+
+        Without `vectors` theirs are empty.
+        """
         ...
 
     async def delete(self, ids: Sequence[str]) -> int:

@@ -166,6 +166,11 @@ SELECT {COLUMNS}, CASE WHEN %(vectors)s THEN embedding::text END FROM memories.e
 WHERE (created_at, id) > (to_timestamp(%(created)s), %(id)s) {{where}}
 ORDER BY created_at, id LIMIT %(limit)s
 """
+NEWEST: LiteralString = f"""
+SELECT {COLUMNS}, CASE WHEN %(vectors)s THEN embedding::text END FROM memories.entries
+WHERE (created_at, id) < (to_timestamp(%(created)s), %(id)s) {{where}}
+ORDER BY created_at DESC, id DESC LIMIT %(limit)s
+"""
 DELETE: LiteralString = "DELETE FROM memories.entries WHERE id = ANY(%s::uuid[])"
 CLEAR: LiteralString = "DELETE FROM memories.entries WHERE task_name = %s"
 COUNT: LiteralString = "SELECT task_name, count(*) FROM memories.entries GROUP BY task_name"

@@ -135,11 +135,14 @@ class PostgresMemories:
             rows = await database.execute(memory_sql.LOAD, (uuids(ids),))
             return tuple([entry async for entry in entries_of(rows)])
 
-    async def all(self, wanted: Filter, *, vectors: bool = False) -> AsyncGenerator[list[Vectored]]:
+    async def all(
+        self, wanted: Filter, *, vectors: bool = False, newest_first: bool = False
+    ) -> AsyncGenerator[list[Vectored]]:
         """All entries that are meant, by the time of their making, in batches."""
         where, values = condition(wanted)
-        query = sized(memory_sql.ALL, 0, where)
-        values |= {"created": float("-inf"), "id": uuid.UUID(int=0), "limit": BATCH, "vectors": vectors}
+        query = sized(memory_sql.NEWEST if newest_first else memory_sql.ALL, 0, where)
+        created = float("inf" if newest_first else "-inf")
+        values |= {"created": created, "id": uuid.UUID(int=0), "limit": BATCH, "vectors": vectors}
         while True:
             async with self._postgres.transaction(DEADLINE + BATCH / RATE) as database:
                 rows = await (await database.execute(query, values)).fetchall()

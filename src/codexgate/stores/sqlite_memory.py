@@ -5,6 +5,7 @@ memory and brought up to date by every search; words by FTS5. Knows no model and
 """
 # ruff: noqa: S608 - statements are put together of constants; every value is bound
 
+import math
 import sqlite3
 import threading
 import time
@@ -146,12 +147,15 @@ class Memories:
         """The entries with these ids that there are."""
         return await self._do(lambda database: tuple(tables.load(database, "entry.uuid", list(ids)).values()))
 
-    async def all(self, wanted: Filter, *, vectors: bool = False) -> AsyncGenerator[list[Vectored]]:
+    async def all(
+        self, wanted: Filter, *, vectors: bool = False, newest_first: bool = False
+    ) -> AsyncGenerator[list[Vectored]]:
         """All entries that are meant, by the time of their making, in batches."""
         where, values = tables.condition(wanted)
+        after, order = ("<", "DESC") if newest_first else (">", "ASC")
         sql = f"""
-            {tables.ENTRIES} {where} {"AND" if where else "WHERE"} (entry.created, entry.id) > (?, ?)
-            ORDER BY entry.created, entry.id LIMIT {BATCH}
+            {tables.ENTRIES} {where} {"AND" if where else "WHERE"} (entry.created, entry.id) {after} (?, ?)
+            ORDER BY entry.created {order}, entry.id {order} LIMIT {BATCH}
         """
 
         def work(database: sqlite3.Connection, created: float, id: int) -> list[tuple[Vectored, int]]:
@@ -160,7 +164,7 @@ class Memories:
             kept = tables.vectors_of(database, [id for _, id in made]) if vectors else {}
             return [(Vectored(entry, kept.get(id, ())), id) for entry, id in made]
 
-        created, id = -1.0, 0
+        created, id = (math.inf, 0) if newest_first else (-math.inf, 0)
         while True:
             batch = await self._do(partial(work, created=created, id=id))
             if not batch:
