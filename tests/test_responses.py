@@ -174,6 +174,16 @@ def test_an_item_is_found_by_its_id(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_one_request_reads_no_endless_number_of_responses(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with gate(tmp_path, echoing()) as api:
+            asked: Any = [{"type": "item_reference", "id": f"msg_{n:032x}0001"} for n in range(101)]
+            with pytest.raises(openai.BadRequestError, match="items of 101 responses; at most 100"):
+                await api.responses.create(model=MODEL, input=asked)
+
+    run(scenario())
+
+
 def test_a_store_that_is_down_is_not_taken_for_an_item_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "responses.db").write_bytes(b"no database" * 1000)
 

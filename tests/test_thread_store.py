@@ -23,10 +23,10 @@ from codexgate.errors import GateError
 from codexgate.ports import ThreadStore
 from codexgate.records import ThreadRecord
 from codexgate.settings import Settings, load_settings
-from codexgate.stores import sqlite
+from codexgate.stores import breaker, redis, sqlite
 from codexgate.stores.redis import RedisThreads
 from codexgate.stores.sqlite import Threads
-from codexgate.stores.threads import ThreadOptions
+from codexgate.stores.threads import ThreadOptions, unavailable
 from tests.servers.valkey import Valkey
 from tests.servers.worker import working
 from tests.support import run, states, works_again
@@ -100,10 +100,17 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 
 @pytest.fixture(params=STORES)
-def place(request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey) -> Place:
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> Place:
+    monkeypatch.setattr(redis, "DEADLINE", UNHURRIED)
     return STORES[request.param](tmp_path, valkey)
 
 
+SOON = 4.0
+"""Seconds for what takes less than one; the library's own patience is longer."""
+UNHURRIED = 5.0
+"""Seconds for one exchange with Redis where the deadline is not what is tested: the machine may be busy."""
 WORKER = """
 import asyncio, sys
 from pathlib import Path
@@ -112,8 +119,9 @@ def store(kind, where):
     if kind == "sqlite":
         from codexgate.stores.sqlite import Threads
         return Threads(Path(where))
-    from codexgate.stores.redis import RedisThreads
-    return RedisThreads(where)
+    from codexgate.stores import redis
+    redis.DEADLINE = {UNHURRIED}
+    return redis.RedisThreads(where)
 
 async def hold(threads):
     async with threads.lock("a", 0):
@@ -136,7 +144,7 @@ async def main(task, *where):
     await threads.aclose()
 
 asyncio.run(main(*sys.argv[1:]))
-"""
+""".replace("{UNHURRIED}", str(UNHURRIED))
 
 
 async def fails(operation: Any, kind: str = "unavailable") -> GateError:
@@ -305,7 +313,7 @@ def test_who_waits_too_long_is_told(place: Place) -> None:
             assert error.fault.code == "chat_busy"
             started = time.monotonic()
             await fails(enter(other, 0.2), "conflict")
-            assert 0.2 <= time.monotonic() - started < 1
+            assert time.monotonic() - started >= 0.2
             await enter(other, 0, "b")
         await enter(other, 0)
         await one.aclose()
@@ -445,15 +453,14 @@ def test_an_unusable_file_is_named(tmp_path: Path) -> None:
     run(test())
 
 
-def test_a_file_that_somebody_keeps_to_himself_is_given_up_within_a_second(tmp_path: Path) -> None:
+def test_a_file_that_somebody_keeps_to_himself_is_given_up_soon(tmp_path: Path) -> None:
     async def test() -> None:
         threads = Threads(tmp_path / "threads.db")
         await threads.begin("a")
         with sqlite3.connect(tmp_path / "threads.db", isolation_level=None) as other:
             other.execute("BEGIN EXCLUSIVE")
-            started = time.monotonic()
-            assert "locked" in str(await fails(threads.begin("a")))
-            assert time.monotonic() - started < 1
+            async with asyncio.timeout(SOON):
+                assert "locked" in str(await fails(threads.begin("a")))
             other.execute("ROLLBACK")
         other.close()
         assert await threads.begin("a") == 2
@@ -572,12 +579,9 @@ def test_a_frozen_server_is_given_up_and_found_again(
         if connected:
             await asyncio.gather(*(threads.begin("a") for _ in range(4)))
         own_valkey.send(signal.SIGSTOP)
-        for patience in (0.6, 0.1):  # then nobody even asks
-            started = time.monotonic()
-            assert "250 ms" in str(await fails(threads.load("a")))
-            await fails(threads.begin("a"))
-            await fails(enter(threads, 5))
-            assert time.monotonic() - started < patience
+        async with asyncio.timeout(SOON):
+            for operation in (threads.load("a"), threads.begin("a"), enter(threads, 5)):
+                assert "250 ms" in str(await fails(operation))
         own_valkey.send(signal.SIGCONT)
         await works_again(lambda: threads.load("a"))
         await threads.save("a", "thread-1", ["x"])  # answers belong to their questions
@@ -589,13 +593,31 @@ def test_a_frozen_server_is_given_up_and_found_again(
     assert states(caplog) == ["thread_store.down", "thread_store.up"]
 
 
+def test_while_a_server_is_away_one_a_second_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    away = breaker.Breaker("thread_store", "Redis", lambda message, advice, _: unavailable(message, advice))
+    away.enter()
+    away.failed("no answer")
+    for moment, tries in ((100.9, False), (101.0, True), (101.1, False), (102.0, True)):
+        now = moment
+        if tries:
+            away.enter()
+        else:
+            with pytest.raises(GateError, match="no answer"):
+                away.enter()
+    away.worked()
+    away.enter()
+
+
 def test_a_server_that_freezes_under_a_turn_does_not_hold_it(own_valkey: Valkey) -> None:
     async def test() -> None:
         threads = RedisThreads(own_valkey.url)
-        async with threads.lock("a", 0):
-            own_valkey.send(signal.SIGSTOP)
-            started = time.monotonic()
-        assert time.monotonic() - started < 0.6
+        turn = threads.lock("a", 0)
+        await turn.__aenter__()
+        own_valkey.send(signal.SIGSTOP)
+        async with asyncio.timeout(SOON):
+            await turn.__aexit__(None, None, None)
         own_valkey.send(signal.SIGCONT)
         await works_again(lambda: threads.load("a"))
         await enter(threads, 5)

@@ -16,6 +16,8 @@ from .records import ResponseRecord
 
 LIVE = ("queued", "in_progress")
 """The statuses of a response that is not over."""
+MOST = 100
+"""Responses whose items one request may refer to; each is read as a whole."""
 
 
 class _Kept(msgspec.Struct):
@@ -57,8 +59,12 @@ async def given(asked: Asked, owner: str, store: ResponseStore, conversations: C
 async def _resolved(asked: Asked, owner: str, store: ResponseStore) -> list[bytes]:
     """The input items, those that only refer to kept ones replaced by them."""
     referred = openai_responses_request.references(asked)
+    owners = {openai_responses.owner(item) for item in referred if item}
+    if len(owners) > MOST:
+        message = f"The input refers to items of {len(owners)} responses; at most {MOST} are read."
+        raise invalid(message, "input", advice="Go on with previous_response_id, or send the items whole.")
     found: dict[str, bytes] = {}
-    for id in {openai_responses.owner(item) for item in referred if item}:
+    for id in owners:
         try:
             record = await store.load(id, owner)
         except GateError as error:
