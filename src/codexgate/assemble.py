@@ -26,6 +26,7 @@ from .stages.artifacts import Artifacts
 from .stages.files import Attachments
 from .stages.retrieval import Memories
 from .stages.sessions import Sessions
+from .stages.truncation import truncate
 from .stages.usage import count_usage
 from .stages.written import read_written_calls
 from .stores import sqlite, sqlite_memory
@@ -113,7 +114,8 @@ async def open_stages(
         if memory is None:
             memory = await closing.enter_async_context(open_memory(settings))
         recall = Recall(memory, settings.memory.default_namespace)
-        stages += [Memories(recall, settings.retrieval), Attachments(files), read_written_calls, count_usage]
+        stages += [Memories(recall, settings.retrieval), Attachments(files), truncate]
+        stages += [read_written_calls, count_usage]
         yield stages
 
 
@@ -133,6 +135,11 @@ def make_backends(settings: Settings) -> list[Backend]:
     """The backends that `settings` names, or all. Raises GateError for one that there is none of."""
     made = _factories(settings)
     return [_factory(made, name)(settings) for name in settings.backends or made]
+
+
+def backend_names(settings: Settings) -> list[str]:
+    """The backends there can be, used or not."""
+    return list(_factories(settings))
 
 
 def make_threads(settings: Settings) -> ThreadStore:

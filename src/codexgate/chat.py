@@ -9,6 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
+Effort = Literal["minimal", "low", "medium", "high", "xhigh", "max", "ultra", "none"]
+"""Reasoning efforts that backends know; what a model makes of one is its own affair."""
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
@@ -156,7 +158,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     parallel_tool_calls: bool | None = None
     sampling: Sampling = Sampling()
     effort: str = ""
-    """Reasoning effort: `none`, `minimal`, `low`, `medium`, `high`, ...; empty when not given."""
+    """Reasoning effort, an `Effort` unless a caller knows of another; empty when not given."""
     format: Format = Format()
     options: dict[str, Any] = {}
     """A backend's own options (`num_ctx`, `keep_alive`), from an alias or an extension field."""
@@ -167,6 +169,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     session: str = ""
     """The conversation that the gate itself keeps and this request goes on with; empty for none."""
     retrieval: Retrieval | None = None
+    truncate: bool = False
+    """The oldest messages may be left out when the model cannot take all."""
     raw: bool = False
     """The one message is a text to go on with, not a chat (OpenAI's legacy completions)."""
     suffix: str = ""

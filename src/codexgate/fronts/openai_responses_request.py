@@ -194,6 +194,7 @@ def read(asked: Asked, history: Sequence[bytes], items: Sequence[bytes]) -> Read
         retrieval=Retrieval(body.retrieval.namespace, body.retrieval.max_tokens, body.retrieval.limit)
         if body.retrieval
         else None,
+        truncate=body.truncation == "auto",
     )
     return Read(request, toolbox)
 
