@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from .. import folders
 from ..errors import Fault, GateError
 
 T = TypeVar("T")
@@ -53,16 +54,22 @@ class Database:
         """
         try:
             file, database = self._connect()
+            usable = False
             try:
                 database.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
                 self._prepare(database)
                 yield database
-                if database.in_transaction:  # one that only read
-                    database.execute("ROLLBACK")
-            except BaseException:
-                database.close()
+                usable = True
+            except GateError:  # a refusal, which tells nothing of the file
+                usable = True
                 raise
-            self._idle.append((file, database))
+            finally:
+                if usable and database.in_transaction:  # one that only read
+                    database.execute("ROLLBACK")
+                if usable:
+                    self._idle.append((file, database))
+                else:
+                    database.close()
         except (sqlite3.Error, msgspec.DecodeError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise Unusable(Fault("internal", f"{self._path} cannot be used: {reason}.")) from error
@@ -96,7 +103,7 @@ class Database:
         await asyncio.to_thread(call)
 
     def _connect(self) -> tuple[tuple[int, int], sqlite3.Connection]:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(self._path.parent)
         self._make()
         there = self._path.stat()
         now = (there.st_dev, there.st_ino)
