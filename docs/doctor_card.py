@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the doubles of the tests
 
 from codexgate.backends.demo import Demo  # noqa: E402
-from codexgate.doctor.card import FEATURES, WHOLE, judge, lines  # noqa: E402
+from codexgate.doctor.card import FEATURES, SILENT, WHOLE, judge, lines  # noqa: E402
 from codexgate.doctor.card_server import MOST  # noqa: E402
 from codexgate.stores.sqlite_responses import Responses  # noqa: E402
 from tests.servers.compatible import Compatible  # noqa: E402
@@ -28,8 +28,9 @@ FAULTS = ("no usage", "no index", "another schema", "numbers for base64", "a dea
 HEAD = f"""# Compatibility cards
 
 `codexgate doctor --url URL` judges any server that speaks OpenAI's or Ollama's API: {len(FEATURES)}
-features, at most {MOST} short requests, over after {WHOLE:.0f} s. A model that is too slow gives a part of
-a card. `--model` says which model is asked; else the first one that is listed.
+features, at most {MOST} short requests, those of the checks before included. It is over {WHOLE:.0f} s after
+the checks, and where no model answers {SILENT:.0f} s after their begin; a model that is too slow gives a part
+of a card. `--model` says which model is asked; else the first one that is listed.
 
 `yes`, `no` and `partly` are about the server. A row is `skipped` where nothing can be said: the model did
 not do its part, there was no time, or the server does not let it be seen. The evidence is what was seen.

@@ -1,5 +1,6 @@
 """Write what is made from code: docs/settings.md, docs/cli.md, man pages and shell completions.
 
+The causes in docs/doctor.md are made from those that the tests reproduce.
 `python docs/generate.py` writes them, `--check` names those that differ and exits with 1. The
 same code gives the same bytes on every machine: no dates, widths, colours or home folders. In
 the Markdown files only what stands between the markers is replaced; the rest is written by hand.
@@ -20,6 +21,10 @@ from codexgate.config import Row, describe
 from codexgate.settings import FOREIGN, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.causes import CAUSES, table  # noqa: E402
+
 NAME = "codexgate"
 SHELLS = ("bash", "zsh", "fish")
 
@@ -35,7 +40,8 @@ EXITS = {
 
 FILES = """The settings file is the first of these that is there: the one named by `--config`, the one
 named by `CODEXGATE_CONFIG`, `codexgate.toml` in the working folder, `codexgate.toml` in the user's
-configuration folder."""
+configuration folder. One in the working folder is refused if it says what may run or who may come
+in, unless it was named."""
 
 
 class Page(NamedTuple):
@@ -218,6 +224,7 @@ def generate(app: typer.Typer, root: Path = ROOT) -> dict[Path, str]:
     page, rows = page_of(app), describe(Settings)
     written = {root / "docs/settings.md": {"settings": settings_table(rows), "foreign": foreign_table()}}
     written[root / "docs/cli.md"] = {"exits": exits_table(), "commands": reference(page)}
+    written[root / "docs/doctor.md"] = {"causes": table(CAUSES)}
     files = {path: between_markers(path.read_text("utf-8"), parts) for path, parts in written.items()}
     for each in (page, *page.children):
         files[root / f"man/{each.title}.1"] = manual(each, rows)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from codexgate.backends.demo import Demo
-from codexgate.doctor import card, card_agent, card_probes, card_server
+from codexgate.doctor import card, card_agent, card_probes, card_server, target
 from codexgate.doctor.card import FEATURES, Card, judge, lines
 from codexgate.stores.sqlite_responses import Responses
 from tests.servers.compatible import Compatible
@@ -120,7 +120,7 @@ def test_the_gate_has_no_no(tmp_path: Path) -> None:
 def test_a_real_model_behind_llama_cpp_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(card, "WHOLE", LIMIT - 2)
     with llama_cpp() as url:
-        found = verdicts(run(judge(url)))
+        found = verdicts(run(judge(url, silent=LIMIT - 2)))
     assert found["models"] == found["chat"] == "yes"
     sure = ("stream", "usage chunk", "terminal event", "json_schema enforced", "cancel reaches the model")
     # A machine that is busy gives a part of a card.
@@ -165,12 +165,14 @@ def test_an_answer_too_slow_is_no_fault_of_the_server(monkeypatch: pytest.Monkey
     assert verdicts(run(of("a stall")))["chat"] == "skipped"
 
 
-@pytest.mark.parametrize(
-    "url", ["", "http://[", "ftp://x", "http://127.0.0.1:9", "http://a b", "http://h:99999"]
-)
+@pytest.mark.parametrize("url", ["http://[", "ftp://x", "http://127.0.0.1:9", "http://a b", "http://h:99999"])
 def test_where_nothing_answers_there_is_a_card_all_the_same(url: str) -> None:
     judged = run(judge(url))
     assert set(verdicts(judged).values()) <= {"no", "skipped"} and judged.requests <= 1
+
+
+def test_no_address_is_ollamas_usual_one() -> None:
+    assert card_server.Server("").where == target.DEFAULT
 
 
 @pytest.mark.parametrize("login", [False, True], ids=["bearer", "basic"])

@@ -1,27 +1,23 @@
-"""The doctor on stores, on this machine and on the way to servers, each cause made for real."""
+"""The doctor on stores, on this machine and on the way to servers, beside the causes in `tests/causes`."""
 
 import datetime
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from aiohttp import web
 
 from codexgate.config import Secret
 from codexgate.doctor import network, stores, system
 from codexgate.doctor.words import Asked, Row
 from codexgate.settings import Settings
-from tests.servers.certified import DAY, Authority, certified
+from tests.servers.faulty import Faulty
 from tests.servers.ollama import ScriptedOllama
 from tests.servers.postgres import Postgres
-from tests.servers.valkey import Valkey
 from tests.support import run
 
 NOWHERE = "http://127.0.0.1:9"
@@ -41,7 +37,7 @@ def _secret(kind: type, value: Any) -> Any:
 
 
 def asked(**sections: Any) -> Asked:
-    return Asked(settings(**sections), {}, Path("/nonexistent"), Path("/nonexistent"))
+    return Asked(settings(**sections), {}, Path("/nonexistent"))
 
 
 async def rows(look: Look, given: Asked) -> dict[str, Row]:
@@ -56,25 +52,6 @@ async def rows(look: Look, given: Asked) -> dict[str, Row]:
 
 def look(at: Look, **sections: Any) -> dict[str, Row]:
     return run(rows(at, asked(**sections)))
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    server = Valkey(tmp_path)
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    try:
-        yield server
-    finally:
-        server.heal()
-        server.remove()
 
 
 def test_a_set_up_in_which_nothing_is_set_has_no_fault() -> None:
@@ -93,36 +70,6 @@ def test_a_set_up_in_which_nothing_is_set_has_no_fault() -> None:
 
 def redis(url: str) -> Row:
     return look(stores.look_at_redis, threads={"redis_url": url})[stores.REDIS]
-
-
-def test_a_redis_that_is_down_is_told_and_well_when_it_is_back(valkey: Valkey) -> None:
-    valkey.stop()
-    row = redis(valkey.url)
-    assert row.status == "fail" and "nothing listens there" in row.summary
-    assert row.remedy and row.remedy.command == f"redis-server --port {valkey.port} --daemonize yes"
-    valkey.start()
-    assert redis(valkey.url).status == "ok"
-
-
-def test_a_redis_that_is_frozen_is_told_and_well_when_it_wakes(valkey: Valkey) -> None:
-    valkey.send(signal.SIGSTOP)
-    try:
-        row = redis(valkey.url)
-    finally:
-        valkey.send(signal.SIGCONT)
-    assert row.status == "fail" and "no answer" in row.summary
-    assert row.remedy and row.remedy.command == "systemctl restart redis"
-    assert redis(valkey.url).status == "ok"
-
-
-def test_a_wrong_password_of_redis_is_told_without_it(valkey: Valkey) -> None:
-    with valkey.client() as client:
-        client.config_set("requirepass", "the right one")
-    for login in (f":{PASSWORD}@", ""):
-        row = redis(valkey.url.replace("://", f"://{login}"))
-        assert row.status == "fail" and "does not accept this user and password" in row.summary
-        assert row.remedy and "CODEXGATE_THREADS_REDIS_URL" in row.remedy.command
-    assert redis(valkey.url.replace("://", "://:the%20right%20one@")).status == "ok"
 
 
 def test_what_is_no_url_of_a_redis_is_told() -> None:
@@ -162,9 +109,6 @@ def memory(url: str, **embeddings: Any) -> dict[str, Row]:
 
 @pytest.fixture
 def database(postgres: Postgres) -> Postgres:
-    postgres.heal()
-    postgres.clear()
-    postgres.run("DROP SCHEMA IF EXISTS memories CASCADE")
     postgres.run("DROP EXTENSION IF EXISTS vector CASCADE")
     return postgres
 
@@ -178,77 +122,33 @@ def test_postgres_is_looked_at_and_nothing_is_made_in_it(database: Postgres) -> 
     assert database.run("SELECT 1 FROM pg_namespace WHERE nspname IN ('memories', 'codexgate')") == []
 
 
-def test_a_postgres_that_is_down_or_frozen_is_told_and_well_when_it_is_back(database: Postgres) -> None:
-    for stop, words in ((database.kill, "refused"), (database.freeze, "no answer")):
-        stop()
-        try:
-            found = memory(database.url)
-            [response] = look(stores.look_at_responses, responses={"database_url": database.url}).values()
-        finally:
-            database.heal()
-        assert found[stores.MEMORY].status == response.status == "fail"
-        assert words in found[stores.MEMORY].summary and words in response.summary
-        assert {found[id].status for id in (stores.PGVECTOR, stores.DIMENSION)} == {"skipped"}
-        assert memory(database.url)[stores.MEMORY].status == "ok"
-
-
-def test_a_wrong_password_of_postgres_is_told_without_it(database: Postgres) -> None:
-    database.run("DROP ROLE IF EXISTS guarded")
-    database.run("CREATE ROLE guarded LOGIN PASSWORD 'right'")
-    wrong = database.url.replace("postgres@", f"guarded:{PASSWORD}@")
-    row = memory(wrong)[stores.MEMORY]
-    assert row.status == "fail" and "does not accept this user and password" in row.summary
-    assert row.remedy and row.remedy.command == "export CODEXGATE_MEMORY_DATABASE_URL=URL"
-    assert memory(wrong.replace(PASSWORD, "right"))[stores.MEMORY].status == "ok"
-
-
-def test_a_user_who_may_not_switch_pgvector_on_is_told_who_may(database: Postgres) -> None:
-    database.run("DROP ROLE IF EXISTS humble")
-    database.run("CREATE ROLE humble LOGIN")
-    url = database.url.replace("postgres@", "humble@")
-    row = memory(url)[stores.PGVECTOR]
-    assert row.status == "fail" and "not switched on" in row.summary
-    assert row.remedy and "CREATE EXTENSION vector" in row.remedy.command
-    database.run("CREATE EXTENSION vector")
-    assert memory(url)[stores.PGVECTOR].status == "ok"
-
-
-def test_a_postgres_without_pgvector_is_told_what_to_install(database: Postgres) -> None:
-    nothing = f"{database.url}?options=-c%20extension_control_path%3D/nonexistent"
-    row = memory(nothing)[stores.PGVECTOR]
-    assert row.status == "fail" and "no pgvector" in row.summary
-    assert row.remedy and row.remedy.command == "apt install postgresql-18-pgvector"
-
-
 def test_a_column_of_another_length_than_the_models_is_told_with_both_numbers(database: Postgres) -> None:
     database.run("CREATE EXTENSION vector")
     database.run("CREATE SCHEMA memories")
     columns = "embedding vector(1536), encoder_model text, created_at timestamptz DEFAULT now()"
     database.run(f"CREATE TABLE memories.entries ({columns})")
-    row = memory(database.url, provider="local")[stores.DIMENSION]
-    assert row.status == "fail" and "1536" in row.summary and "384" in row.summary
-    assert row.remedy and row.remedy.command == "export CODEXGATE_EMBEDDINGS_DIMENSION=1536"
-    numbers = f"[{','.join(['0'] * 1536)}]"
-    database.run(f"INSERT INTO memories.entries VALUES ('{numbers}', 'text-embedding-3-small')")
-    row = memory(database.url, provider="local")[stores.DIMENSION]
-    assert row.remedy and row.remedy.command == "export CODEXGATE_EMBEDDINGS_MODEL=text-embedding-3-small"
-    for other in ({}, {"provider": "local-fast"}):
-        assert memory(database.url, **other)[stores.DIMENSION].status == "fail"
+    for embeddings, makes in (
+        ({}, "384"),
+        ({"provider": "local"}, "384"),
+        ({"provider": "local-fast"}, "256"),
+    ):
+        row = memory(database.url, **embeddings)[stores.DIMENSION]
+        assert row.status == "fail" and "1536" in row.summary and makes in row.summary
     mended = {"provider": "openai", "api_key": PASSWORD, "dimension": 1536}
     assert memory(database.url, **mended)[stores.DIMENSION].status == "ok"
 
 
 def test_the_length_of_a_model_of_ollama_is_asked_for(database: Postgres) -> None:
-    async def show(request: web.Request) -> web.Response:
-        assert (await request.json()) == {"model": "nomic-embed-text:latest"}
-        return web.json_response({"model_info": {"nomic-bert.embedding_length": 768}})
+    def show(body: Any) -> Any:
+        assert body == {"model": "nomic-embed-text:latest"}
+        return {"model_info": {"nomic-bert.embedding_length": 768}}
 
     async def test() -> Row:
-        async with answering(show) as url:
+        async with Faulty({"/api/show": show}) as server:
             given = asked(
                 memory={"database_url": database.url},
                 embeddings={"provider": "ollama", "model": "nomic-embed-text"},
-                ollama={"url": url},
+                ollama={"url": server.url},
             )
             return (await rows(stores.look_at_memory, given))[stores.DIMENSION]
 
@@ -258,6 +158,11 @@ def test_the_length_of_a_model_of_ollama_is_asked_for(database: Postgres) -> Non
         "CREATE TABLE memories.entries (embedding vector(768), encoder_model text, created_at timestamptz)"
     )
     assert run(test()).status == "ok"
+
+
+def test_where_postgres_cannot_be_asked_nothing_is_said_of_its_vectors() -> None:
+    found = memory("postgresql://127.0.0.1:9/none")
+    assert [row.status for row in found.values()] == ["fail", "skipped", "skipped"]
 
 
 # Who may come in
@@ -279,18 +184,6 @@ def test_a_gate_on_loopback_needs_none(host: str) -> None:
     assert look(system.look_at_access, server={"host": host})[system.BIND].status == "ok"
 
 
-def test_a_key_file_that_others_can_read_is_told_and_mended(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    file = tmp_path / "api-key"
-    file.write_text(PASSWORD)
-    file.chmod(0o644)
-    row = look(system.look_at_access, data_dir=str(tmp_path))[system.KEY]
-    assert row.status == "fail" and row.remedy
-    assert row.remedy.command == f"chmod 600 {file}" and row.remedy.safe
-    file.chmod(0o600)
-    assert look(system.look_at_access, data_dir=str(tmp_path))[system.KEY].status == "ok"
-
-
 def test_a_data_folder_that_others_can_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     file = tmp_path / "files" / "chat.txt"
@@ -302,6 +195,19 @@ def test_a_data_folder_that_others_can_read_is_told(tmp_path: Path) -> None:
         assert row.status == status
         if status != "ok":
             assert row.remedy and row.remedy.command == f"chmod 700 {tmp_path}" and row.remedy.safe
+
+
+def test_a_file_in_a_folder_that_others_cannot_enter_is_not_said_to_be_read(tmp_path: Path) -> None:
+    """As `installation_id` in the home that the gate gives Codex."""
+    tmp_path.chmod(0o755)
+    inner = tmp_path / "codex-home"
+    inner.mkdir()
+    (inner / "installation_id").touch(0o644)
+    (inner / "installation_id").chmod(0o644)
+    for mode, status in ((0o700, "warning"), (0o744, "warning"), (0o711, "fail"), (0o755, "fail")):
+        inner.chmod(mode)
+        row = look(system.look_at_access, data_dir=str(tmp_path))[system.DATA]
+        assert (row.status, "installation_id" in row.summary) == (status, status == "fail"), oct(mode)
 
 
 def test_a_folder_that_is_not_ours_alone_is_never_closed_to_others(tmp_path: Path) -> None:
@@ -316,40 +222,26 @@ def test_a_folder_that_is_not_ours_alone_is_never_closed_to_others(tmp_path: Pat
 # Disk, clock, containers
 
 
-def test_a_disk_that_is_nearly_full_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for free, status in ((50 << 20, "fail"), (1 << 30, "warning"), (40 << 30, "ok")):
-        usage = type("Usage", (), {"free": free})()
-        monkeypatch.setattr("shutil.disk_usage", lambda path, usage=usage: usage)
-        assert look(system.look_at_disk)[system.DISK].status == status
-
-
-@pytest.mark.parametrize(
-    ("hours", "status", "words"),
-    [(0, "ok", "agrees"), (5, "fail", "5 hours behind"), (-48, "fail", "2 days ahead of")],
-)
-def test_a_clock_is_held_against_that_of_a_server(hours: int, status: str, words: str) -> None:
-    async def root(request: web.Request) -> web.Response:
-        then = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=hours)
-        return web.Response(headers={"Date": format_datetime(then, usegmt=True)})
+def clock(date: str) -> Row:
+    """What is told of a clock against that of a server with a password, which says that it is `date`."""
 
     async def test() -> Row:
-        async with answering(root) as url:
-            given = asked(openai={"box": {"base_url": url.replace("://", f"://user:{PASSWORD}@")}})
+        async with Faulty({}) as server:
+            server.headers["Date"] = date
+            given = asked(openai={"box": {"base_url": server.url.replace("://", f"://user:{PASSWORD}@")}})
             return (await rows(system.look_at_clock, given))[system.CLOCK]
 
-    row = run(test())
-    assert row.status == status and words in row.summary
+    return run(test())
+
+
+def test_a_clock_is_held_against_that_of_a_server() -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    assert clock(format_datetime(now, usegmt=True)).status == "ok"
+    assert clock(format_datetime(now + datetime.timedelta(minutes=5), usegmt=True)).status == "warning"
 
 
 def test_a_server_that_does_not_tell_the_time_is_no_clock() -> None:
-    async def root(request: web.Request) -> web.Response:
-        return web.Response(headers={"Date": "yesterday"})
-
-    async def test() -> Row:
-        async with answering(root) as url:
-            return (await rows(system.look_at_clock, asked(ollama={"url": url})))[system.CLOCK]
-
-    assert run(test()).status == "skipped"
+    assert clock("yesterday").status == "skipped"
 
 
 @pytest.mark.parametrize(
@@ -398,7 +290,7 @@ def test_an_ollama_outside_of_the_container_is_found_there(tmp_path: Path) -> No
             given = asked(ollama={"url": f"http://127.0.0.2:{port}"})  # nothing is there
             row = await system._contained(given, tmp_path, ["127.0.0.3", "127.0.0.1"])
             assert row.status == "warning" and outside.url in row.summary
-            assert row.remedy and row.remedy.command == f"export OLLAMA_HOST={outside.url}"
+            assert row.remedy and row.remedy.command == f"export CODEXGATE_OLLAMA_URL={outside.url}"
             given = asked(ollama={"url": outside.url})
             assert (await system._contained(given, tmp_path, ["127.0.0.3", "127.0.0.1"])).status == "ok"
         given = asked(ollama={"url": NOWHERE})
@@ -413,82 +305,11 @@ def test_an_ollama_outside_of_the_container_is_found_there(tmp_path: Path) -> No
 # The way to servers
 
 
-async def upstream(url: str) -> dict[str, Row]:
-    return await rows(network.look, asked(openai={"box": {"base_url": url, "api_key": PASSWORD}}))
-
-
-@pytest.mark.parametrize(
-    ("hosts", "until", "signed", "words"),
-    [
-        (("127.0.0.1",), DAY, True, ""),
-        (("127.0.0.1",), -DAY, True, "has expired"),
-        (("127.0.0.1",), DAY, False, "signed by itself"),
-        (("gpu-box", "gpu-box.example"), DAY, True, "for another host (gpu-box, gpu-box.example)"),
-    ],
-    ids=["good", "expired", "self-signed", "wrong host"],
-)
-def test_the_faults_of_certificates_are_told_apart(
-    hosts: tuple[str, ...],
-    until: datetime.timedelta,
-    signed: bool,
-    words: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    authority = Authority(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-
-    async def test() -> dict[str, Row]:
-        async with certified(authority.context(*hosts, until=until, signed=signed)) as port:
-            return await upstream(f"https://user:{PASSWORD}@127.0.0.1:{port}/v1")
-
-    found = run(test())
-    assert found[network.UPSTREAM].status == "ok"
-    assert found[network.TLS].status == ("fail" if words else "ok")
-    assert words in found[network.TLS].summary
-
-
-def test_an_authority_that_nobody_knows_is_told(tmp_path: Path) -> None:
-    async def test() -> Row:
-        async with certified(Authority(tmp_path).context("127.0.0.1")) as port:
-            return (await upstream(f"https://127.0.0.1:{port}/v1"))[network.TLS]
-
-    row = run(test())
-    assert row.status == "fail" and "not known here" in row.summary
-    assert row.remedy and "SSL_CERT_FILE" in row.remedy.command
-
-
-def test_a_server_without_tls_is_told() -> None:
-    async def test() -> None:
-        async with certified(None) as port:
-            row = (await upstream(f"https://127.0.0.1:{port}/v1"))[network.TLS]
-            assert row.status == "fail" and "does not speak TLS" in row.summary
-            found = await upstream(f"http://127.0.0.1:{port}/v1")
-            assert found[network.UPSTREAM].status == "ok" and found[network.TLS].status == "skipped"
-
-    run(test())
-
-
 @pytest.mark.parametrize(
     ("host", "words"), [("127.0.0.1:9", "nothing listens there"), ("no-such-host.invalid", "nobody knows")]
 )
 def test_a_server_that_is_not_there_is_told(host: str, words: str) -> None:
-    found = run(upstream(f"https://{host}/v1"))
+    url = f"https://user:{PASSWORD}@{host}/v1"
+    found = look(network.look, openai={"box": {"base_url": url, "api_key": PASSWORD}})
     assert found[network.UPSTREAM].status == "fail" and words in found[network.UPSTREAM].summary
     assert found[network.TLS].status == "skipped"
-
-
-# What they share
-
-
-@asynccontextmanager
-async def answering(handler: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
-    """The URL of a server that answers everything so."""
-    runner = web.AppRunner(app := web.Application(), access_log=None)
-    app.router.add_route("*", "/{path:.*}", handler)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()

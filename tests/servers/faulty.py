@@ -9,7 +9,8 @@ import json
 import os
 import stat
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,29 +27,38 @@ GARBAGE = b"\0garbage"
 class Faulty:
     """A server of `routes`, by path; an asynchronous context manager."""
 
-    def __init__(self, routes: Mapping[str, Answer], port: int = 0) -> None:
+    def __init__(self, routes: Mapping[str, Answer], host: str = "127.0.0.1") -> None:
         self.routes = dict(routes)
-        self.port = port
+        self.host = host
+        self.port = 0
+        self.headers: dict[str, str] = {}
+        """Of every answer."""
+        self.key = ""
+        """Whoever does not bring it gets 401; empty: nobody has to."""
         self.seen: list[str] = []
         """The request lines that came."""
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Nothing listens any more; the port stays this server's for a later start."""
         if self._server:
             self._server.close()
-            for writer in self._open:
-                writer.transport.abort()
+            serving = self._serving
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
+            await _cut(serving.values())
             await self._server.wait_closed()
+            self._serving = {}
             self._server = None
 
     async def __aenter__(self) -> Self:
@@ -59,22 +69,24 @@ class Faulty:
         await self.stop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = writer
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             line, *headers = head.split("\r\n")
             sizes = [each.partition(":")[2] for each in headers if each.lower().startswith("content-length")]
             body = await reader.readexactly(int(sizes[0])) if sizes else b""
             self.seen.append(line.rpartition(" ")[0])
-            await self._answer(writer, line.split()[1], json.loads(body) if body else {})
+            known = not self.key or f"Authorization: Bearer {self.key}" in headers
+            await self._answer(writer, line.split()[1] if known else "", json.loads(body) if body else {})
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self._open.discard(writer)
             writer.close()
 
     async def _answer(self, writer: asyncio.StreamWriter, path: str, asked: Json) -> None:
-        answer: Any = self.routes.get(path, 404)
+        answer: Any = self.routes.get(path, 404) if path else 401
         if callable(answer):
             answer = answer(asked)
         status, body = answer if isinstance(answer, tuple) else (200, answer)
@@ -83,9 +95,29 @@ class Faulty:
         if body == HANG:
             await asyncio.Event().wait()
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode()
-        writer.write(b"220 smtp.example ESMTP\r\n" if body == GARBAGE else head + data)
+        headers = {"Content-Length": str(len(data)), "Connection": "close", **self.headers}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        whole = f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + data
+        writer.write(b"220 smtp.example ESMTP\r\n" if body == GARBAGE else whole)
         await writer.drain()
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[int]:
+    """The port of a server that takes every connection and never says anything."""
+    taken: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: taken.append(writer), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        await _cut(taken)
+
+
+async def _cut(writers: Iterable[asyncio.StreamWriter]) -> None:
+    """End these connections, and wait until nothing of them is open."""
+    for writer in writers:
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 def tag(name: str) -> Json:

@@ -5,12 +5,14 @@ check; without a terminal it never asks, and whatever hangs, it ends.
 """
 
 import asyncio
+import logging
 import os
 import re
 import shlex
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +22,11 @@ import msgspec
 import typer
 
 from .. import __version__
-from ..config import Loaded
-from ..doctor import gate, mask, registry, run
+from ..config import FILE_VARIABLE, Loaded
+from ..doctor import gate, mask, reach, registry, run
 from ..doctor.run import Found
-from ..doctor.target import gate_url, ollama_model, root
-from ..doctor.words import Asked, Row, Status
+from ..doctor.target import gate_url, ollama_model, pull, root
+from ..doctor.words import WHOLE, Asked, Row, Status
 from ..errors import GateError, invalid
 from ..settings import Settings, load_settings
 from .complete import check_ids, model_ids
@@ -55,7 +57,7 @@ _MARKS: dict[Status, tuple[str, str, str]] = {
     "skipped": ("·", "--", "dim"),
 }
 """By status: the mark, what stands for it where that cannot be written, and its style."""
-_PULL = re.compile(r"codexgate models pull (\S+)")
+_PULL = re.compile(r"(?:CODEXGATE_OLLAMA_URL=(\S+) )?codexgate models pull (\S+)")
 
 
 def doctor(
@@ -80,16 +82,19 @@ def doctor(
     config: ConfigFile = None,  # noqa: ARG001 - config_file finds it
 ) -> None:
     """Find out why Codex, Ollama, the gate or a client does not work, and what mends it."""
-    if fix and not yes and not sys.stdin.isatty():
+    if fix and not yes and not (sys.stdin and sys.stdin.isatty()):
         raise invalid("There is nobody to ask.", advice="Say --fix --yes to run the remedies without asking.")
     loaded, first = _load(ctx)
-    asked = Asked(loaded.settings, dict(os.environ), Path.home(), Path.cwd(), model, url)
+    environ = dict(os.environ)
+    if file := config_file(ctx):
+        environ[FILE_VARIABLE] = str(file)  # remedies are for the same settings
+    asked = Asked(loaded.settings, environ, Path.home(), model, url)
     names = [name.strip() for each in only or () for name in each.split(",") if name.strip()]
     ids = run.wanted(names or (["ollama"] if url else []))
     ink = Paint(wants_colour(ctx.obj.colour, sys.stdout))
     report = _Report(asked, None if as_json else ink, verbose=verbose, all=bool(names))
-    code = asyncio.run(_examine(report, first, ids, with_card=bool(url) and not names, fix=fix, yes=yes))
-    raise typer.Exit(code)
+    logging.getLogger().addHandler(logging.NullHandler())  # what a store logs is told by its row
+    asyncio.run(_examine(report, first, ids, with_card=bool(url) and not names, fix=fix, yes=yes))
 
 
 class _Report:
@@ -110,10 +115,6 @@ class _Report:
         return any(each.row.status == "fail" for each in self.found)
 
     @property
-    def late(self) -> bool:
-        return any(each.late for each in self.found)
-
-    @property
     def overall(self) -> Status:
         seen = {each.row.status for each in self.found}
         return next((status for status in ("fail", "warning") if status in seen), "ok")
@@ -124,10 +125,9 @@ class _Report:
         if self._paint is not None and (self._all or found.row.status != "skipped"):
             self.write("\n".join(self._lines(found.row, self._paint)))
 
-    def replace(self, rows: list[Found]) -> None:
-        """Take the rows of a second look in, for those of the first."""
-        again = {each.row.id for each in rows}
-        self.found = [each for each in self.found if each.row.id not in again]
+    def replace(self, ids: frozenset[str], rows: list[Found]) -> None:
+        """Take the rows of a second look in, for those of the first; `ids`: what was looked at."""
+        self.found = [each for each in self.found if each.row.id not in ids]
         for each in rows:
             self.add(each)
 
@@ -164,7 +164,9 @@ class _Report:
             lines += _fold(row.why, "    ", "    ") if row.why else []
         if row.remedy and row.status != "ok":
             arrow = "→" if self._signs else "->"
-            lines += _fold(row.remedy.text, "    ", "    ") if row.remedy.text else []
+            for line in row.remedy.text.splitlines():
+                command = line.startswith("  ")  # a first command: in one line too
+                lines += [f"    {escape_line(line)}"] if command else _fold(line, "    ", "    ")
             if row.remedy.command:  # in one line, to be copied
                 lines.append("    " + paint(f"{arrow} {escape_line(row.remedy.command)}", "cyan"))
         if self._verbose:
@@ -183,7 +185,7 @@ class _Report:
             "checks": [_row_object(each.row) for each in self.found],
         }
         if self.card is not None:
-            report["card"] = mask.of(self.asked).value(msgspec.to_builtins(self.card))
+            report["card"] = msgspec.to_builtins(self.card)
         return report
 
 
@@ -211,29 +213,32 @@ def _load(ctx: typer.Context) -> tuple[Loaded[Settings], Row]:
 
 async def _examine(
     report: _Report, first: Row, ids: frozenset[str], *, with_card: bool, fix: bool, yes: bool
-) -> int:
+) -> NoReturn:
+    """Look, judge, mend, sum up, and end the process."""
+    begun = time.monotonic()
     try:
         hidden = mask.of(report.asked)
-        if first.id in ids:
+        if first.id in ids or first.status == "fail":
             report.add(Found(hidden.row(first), first.remedy.command if first.remedy else ""))
         async with aclosing(run.examine(report.asked, ids)) as rows:
             async for found in rows:
                 report.add(found)
         if with_card:
-            report.card = await _judge(report.asked)
+            report.card = await _judge(report.asked, hidden, begun)
         if fix:
-            await _mend(report, yes)
+            await _mend(report, hidden, ids, yes)
         report.end()
     except asyncio.CancelledError:  # Ctrl-C
         await _leave(INTERRUPTED)
-    code = 1 if report.failed else 0
-    if report.late:
-        await _leave(code)
-    return code
+    await _leave(1 if report.failed else 0)
 
 
 async def _leave(code: int) -> NoReturn:
-    """End the process now: a thread may hang for minutes, in the name server or on a dead disk."""
+    """End the process now.
+
+    Python would wait for its threads, and one may hang for minutes: in the name server, of whose answer
+    nobody waited any more, or on a dead disk.
+    """
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -244,8 +249,11 @@ async def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-async def _judge(asked: Asked) -> Any:
-    """The card of the server at `--url`; our key goes only to our gate, another one to its own server."""
+async def _judge(asked: Asked, hidden: mask.Mask, begun: float) -> Any:
+    """The card of the server at `--url`; our key goes only to our gate, another one to its own server.
+
+    `begun`: when the run did; what the checks took is not there for a model that is silent.
+    """
     from .. import apikey
     from ..doctor.card import judge
 
@@ -259,56 +267,72 @@ async def _judge(asked: Asked) -> Any:
     for options in asked.settings.openai.values():
         if root(options.base_url) == where:
             key = options.api_key.reveal()
-    return await judge(asked.url, model=asked.model, key=key)
+    left = max(0.0, WHOLE - (time.monotonic() - begun))
+    told = reach.heard(asked, where)
+    return await judge(asked.url, model=asked.model, key=key, hide=hidden.text, heard=told, silent=left)
 
 
 # Remedies
 
 
-async def _mend(report: _Report, yes: bool) -> None:
-    """Run the remedies that are safe, and look again at what they were for."""
+async def _mend(report: _Report, hidden: mask.Mask, ids: frozenset[str], yes: bool) -> None:
+    """Run the remedies that are safe, and look again at what they were for; `ids`: of the rows wanted."""
     for each in [each for each in report.found if each.row.status in ("warning", "fail")]:
         remedy = each.row.remedy
         if remedy is None or not remedy.safe or not each.command:
             continue
-        if not yes and not _agreed(remedy.command):
+        if not yes and not await _agreed(remedy.command):
             say(f"not run: {remedy.command}")
             continue
         say(f"running: {remedy.command}")
-        failure = await _run(report.asked, each.command)
-        found = [again async for again in run.examine(report.asked, [each.row.id])]
+        failure = await _run(report.asked, hidden, each.command)
+        again = run.together(each.row.id) & ids
+        anew = msgspec.structs.replace(report.asked, heard={})
+        found = [seen async for seen in run.examine(anew, again)]
         if failure is not None:
-            found.append(Found(mask.of(report.asked).row(failure), ""))
-        report.replace(found)
+            found = [seen for seen in found if seen.row.id != failure.id]
+            found.append(Found(hidden.row(failure), ""))
+        report.replace(again | {failure.id} if failure else again, found)
 
 
-async def _run(asked: Asked, command: str) -> Row | None:
-    """Run one remedy, never by a shell; returns what there is to say when it failed."""
-    if pull := _PULL.fullmatch(command):
-        return await _pull(asked, shlex.split(pull[1])[0])
+async def _run(asked: Asked, hidden: mask.Mask, command: str) -> Row | None:
+    """Run one remedy, never by a shell; returns the row that says why a pull failed."""
+    if found := _PULL.fullmatch(command):
+        url, model = (shlex.split(each)[0] if each else "" for each in found.groups())
+        return await _pull(asked, url or asked.settings.ollama.url, model)
     words = shlex.split(command)
     if words[0] == "codexgate":
         words = [sys.executable, "-m", "codexgate", *words[1:]]
     try:
         process = await asyncio.create_subprocess_exec(
-            *words, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+            *words,
+            env=dict(asked.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # a key that was made
+            stderr=subprocess.PIPE,
         )
-        status = await asyncio.wait_for(process.wait(), FIX)
-    except (OSError, TimeoutError) as error:
-        say(f"it did not work: {error}")
+    except OSError as error:
+        say(f"it did not work: {error.strerror}")
         return None
-    if status:
-        say(f"it ended with {status}.")
+    try:
+        _, said = await asyncio.wait_for(process.communicate(), FIX)
+    except TimeoutError:
+        process.kill()
+        say(f"it did not end within {FIX:.0f} s.")
+        return None
+    for line in hidden.text(said.decode(errors="replace")).splitlines():
+        say(line)
+    if process.returncode:
+        say(f"it ended with {process.returncode}.")
     return None
 
 
-async def _pull(asked: Asked, model: str) -> Row | None:
-    """Install a model where it was missed, with progress; the row of why it cannot be."""
+async def _pull(asked: Asked, url: str, model: str) -> Row | None:
+    """Install a model in the Ollama at `url`, with progress; the row of why it cannot be."""
     from ..backends.ollama import Ollama
     from .progress import progress
 
-    where = root(asked.url) if asked.url else asked.settings.ollama.url
-    server = Ollama(msgspec.structs.replace(asked.settings.ollama, url=where))
+    server = Ollama(msgspec.structs.replace(asked.settings.ollama, url=url))
     colour = wants_colour("auto", sys.stderr)
     try:
         async with aclosing(server.pull(model)) as news:
@@ -316,16 +340,17 @@ async def _pull(asked: Asked, model: str) -> Row | None:
                 async for each in news:
                     show(each)
     except GateError as error:
-        return registry.pull_row(ollama_model(asked) or model, error.fault)
+        return registry.pull_row(ollama_model(asked) or model, error.fault, pull(asked, url, model))
     finally:
         await server.aclose()
     return None
 
 
-def _agreed(command: str) -> bool:
+async def _agreed(command: str) -> bool:
     sys.stderr.write(f"Run {escape_line(command)}? [y/N] ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    # In a thread: the loop has to hear of Ctrl-C.
+    return (await asyncio.to_thread(sys.stdin.readline)).strip().lower() in ("y", "yes")
 
 
 def _fold(text: str, first: str, indent: str) -> list[str]:

@@ -1,24 +1,28 @@
 """The compatibility card of one server: what a client of OpenAI or Ollama can rely on there.
 
-At most 25 short requests, one after the other, all to the server that was named; over after `WHOLE`
-seconds, then with what was found by then. Knows no terminal: the rows are values, `lines` a table of them.
+At most 25 short requests, one after the other, all to the server that was named. Over after `SILENT`
+seconds unless its model has answered by then, and after `WHOLE` in any case, with what was found by then.
+Knows no terminal: the rows are values, `lines` a table of them.
 """
 
 import asyncio
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
 from ..errors import GateError
 from . import card_agent, card_probes
 from .card_probes import Case, Finding, Verdict
-from .card_server import Server
+from .card_server import Hide, Server
+from .reach import Answer as Heard
 
-__all__ = ["FEATURES", "WHOLE", "Card", "Finding", "Verdict", "judge", "lines"]
+__all__ = ["FEATURES", "SILENT", "WHOLE", "Card", "Finding", "Verdict", "judge", "lines"]
 
-WHOLE = 20.0
-"""Seconds that a card may take."""
+SILENT, WHOLE = 9.0, 20.0
+"""Seconds that a card may take where no model answers, and at most."""
+HUNG = 2
+"""Questions for which no model is needed: a server that leaves so many unanswered is asked no more."""
 
 Probe = Callable[[Case], Awaitable[list[Finding]]]
 
@@ -81,31 +85,48 @@ class Card(msgspec.Struct, frozen=True):
     """How many were sent."""
 
 
-async def judge(url: str, *, model: str = "", key: str = "") -> Card:
+async def judge(
+    url: str,
+    *,
+    model: str = "",
+    key: str = "",
+    hide: Hide = str,
+    heard: Mapping[str, Heard] = {},
+    silent: float = SILENT,
+) -> Card:
     """Judge the server at `url`, its root or that with `/v1`; never raises.
 
-    `model`: which one is asked; empty: the first that is listed. `key`: its bearer token.
+    `model`: which one is asked; empty: the first that is listed. `key`: its bearer token. `hide`: takes
+    out of its words what nobody shall see, beyond what it was sent. `heard`: what it was asked before, by
+    path, and is not asked again. `silent`: see `SILENT`.
     """
     try:
-        server = Server(url, key)
+        server = Server(url, key, hide, heard)
     except GateError as error:
         return Card("", model, _rows({}, error.fault.message))
     case, found = Case(server, model), dict[str, Finding]()
-    why = f"no time was left after {WHOLE:.0f} s"
+    began, silent, why = asyncio.get_running_loop().time(), min(silent, WHOLE), ""
     try:
-        async with asyncio.timeout(WHOLE):
-            why = await _examine(case, found)
+        async with asyncio.timeout_at(began + silent) as end:
+            why = await _examine(case, found, lambda: end.reschedule(began + WHOLE))
     except TimeoutError:
-        pass
+        why = f"no time was left after {WHOLE if case.chats else silent:.0f} s"
     finally:
         await server.aclose()
     return Card(server.where, server.quote(case.model), _rows(found, why), server.asked)
 
 
-async def _examine(case: Case, found: dict[str, Finding]) -> str:
-    """Put what is found into `found`; returns why the rest was not looked for."""
+async def _examine(case: Case, found: dict[str, Finding], answers: Callable[[], None]) -> str:
+    """Put what is found into `found`; returns why the rest was not looked for.
+
+    `answers` is called when the model has answered.
+    """
+    late = 0
     for probe, features in PLAIN:
         if not await _ask(case, found, probe, features):
+            return found[features[0]].evidence
+        late += found[features[0]].verdict == "skipped"
+        if late == HUNG:
             return found[features[0]].evidence
     if not case.model:
         return "no model is listed, and none was named"
@@ -113,6 +134,7 @@ async def _examine(case: Case, found: dict[str, Finding]) -> str:
         await _ask(case, found, probe, features)
     if not case.chats:
         return "there is no chat"
+    answers()
     for probe, features in CHATS:
         await _ask(case, found, probe, features)
     return ""

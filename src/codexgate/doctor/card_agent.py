@@ -14,7 +14,7 @@ from .card_probes import CHAT, LONGER, SHORT, Case, Finding, asked, deltas, dig,
 from .card_server import Stream
 
 RESPONSES = "/v1/responses"
-PAUSES = (0.0, 0.2, 0.6, 1.7)
+PAUSES = (0.3, 2.2)
 """Seconds before each look whether a server has stopped."""
 LONG = 400
 """Tokens of the answer that is left early."""

@@ -61,7 +61,7 @@ async def models(case: Case) -> list[Finding]:
     listed = [entry for entry in entries(dig(answer.data, "data")) if isinstance(dig(entry, "id"), str)]
     case.models = tuple(entry["id"] for entry in listed)
     named, case.model = case.model, case.model or _choose(listed)
-    if answer.status != 200:
+    if answer.status != 200 or not _has(answer, "data"):
         return [Finding("models", "no", refusal(case, answer))]
     if not case.models:
         return [Finding("models", "partly", "the list is empty")]
@@ -82,7 +82,7 @@ async def tags(case: Case) -> list[Finding]:
     """`GET /api/tags`, the only place where Codex looks for models that are installed."""
     answer = await case.server.get("/api/tags")
     listed = dig(answer.data, "models")
-    if answer.status != 200 or "models" not in (answer.data if isinstance(answer.data, dict) else ()):
+    if answer.status != 200 or not _has(answer, "models"):
         text = f"{refusal(case, answer)}; `codex --oss` finds no model here"
         return [Finding("/api/tags", "no", text)]
     names = [name for entry in entries(listed) if isinstance(name := dig(entry, "name"), str)]
@@ -226,12 +226,16 @@ async def embeddings(case: Case) -> list[Finding]:
     coded = await case.server.post("/v1/embeddings", {**wanted, "encoding_format": "base64"})
     if coded.status != 200:
         # That this model does not embed says nothing of the server.
-        verdict: Verdict = "no" if found or coded.status in (404, 405, 501) else "skipped"
+        # Nor does a 404 of the model, which is not there.
+        route = coded.status in (404, 405, 501) and wanted["model"] not in coded.text
+        verdict: Verdict = "no" if found or route else "skipped"
         return [Finding(feature, verdict, refusal(case, coded))]
     data = dig(coded.data, "data", 0, "embedding")
     if not isinstance(data, str):
         text = "numbers instead; clients of OpenAI take them for something else"
-        return [Finding(feature, "no" if isinstance(data, list) else "partly", text)]
+        return [
+            Finding(feature, "no", text if isinstance(data, list) else "there is no vector in its answer")
+        ]
     plain = await case.server.post("/v1/embeddings", {**wanted, "encoding_format": "float"})
     numbers = dig(plain.data, "data", 0, "embedding")
     vector = _floats(data)
@@ -270,6 +274,11 @@ async def keepalive(case: Case) -> list[Finding]:
 
 
 # What they share
+
+
+def _has(answer: Answer, field: str) -> bool:
+    """Whether it is an object with this field; Ollama says `null` when it has no models."""
+    return isinstance(answer.data, dict) and field in answer.data
 
 
 def dig(data: Any, *path: str | int) -> Any:

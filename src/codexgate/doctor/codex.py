@@ -55,7 +55,7 @@ async def look(asked: Asked) -> list[Row]:
             return [row, *rows]
         rows += await asyncio.gather(
             _login(asked, binary),
-            _sandbox(binary, environ, folder),
+            _sandbox(asked, binary, environ, folder),
             _protocol(binary, environ, folder),
         )
     return [row, *rows]
@@ -68,7 +68,10 @@ def program(asked: Asked, binary: Path | None) -> Row:
     details = {"binary": binary, "codex.binary": configured}
     if binary is None and configured:
         why = "The setting codex.binary names it; without it there are no Codex models."
-        remedy = Remedy("Take the setting out: the packaged program, or the one on PATH, is found.")
+        text = "Take the setting out: the packaged program, or the one on PATH, is found."
+        remedy = Remedy(f"{text} This shows where it stands.", "codexgate config")
+        if asked.environ.get("CODEXGATE_CODEX_BINARY"):
+            remedy = Remedy(text, "unset CODEXGATE_CODEX_BINARY")
         return Row(id, "codex", "fail", f"{configured} is no program.", why, remedy, details)
     if binary is None:
         why = "Without it there are no Codex models, and no `codex --oss`."
@@ -107,7 +110,7 @@ def version(asked: Asked, binary: Path, ran: Ran) -> Row:
 
 async def _login(asked: Asked, binary: Path) -> Row:
     """Whether it accepts the user's settings, and whether it has a login where it needs one."""
-    home = Path(asked.environ.get("CODEX_HOME") or asked.home / ".codex")
+    home = _home(asked)
     read = await asyncio.to_thread(host.read, home)
     if not await asyncio.to_thread(home.is_dir):
         if asked.environ.get("CODEX_HOME"):
@@ -128,40 +131,47 @@ def login(asked: Asked, binary: Path, read: host.Host, ran: Ran) -> Row:
     }
     status: Status = "fail" if _wanted(asked) else "warning"
     if refused := re.search(r"Error loading config\S*: (.*)", ran.text):
-        return _refused(refused[1], details)
+        return _refused(refused[1], _home(asked) / "config.toml", details)
     if read.provider not in ("", "openai"):
         text = f"Codex uses the provider {read.provider} and needs no login."
         return Row("codex.login", "codex", "ok", text, details=details)
     if ran.status == 0:
         return Row("codex.login", "codex", "ok", "Codex is signed in.", details=details)
     if "not logged in" in ran.text.lower():
-        packaged = "codex_cli_bin" in binary.parts
-        remedy = Remedy("Sign in.", f"{binary if packaged else 'codex'} login")
+        remedy = Remedy("Sign in.", f"{_typed(asked, binary)} login")
         why = "Its models answer 401 without a login. `codex --oss` needs none."
         return Row("codex.login", "codex", status, "Codex is not signed in.", why, remedy, details)
-    return Row("codex.login", "codex", status, f"`codex login status`: {_last(ran)}", details=details)
+    why, remedy = "Its models may not answer.", Remedy("Sign in anew.", f"{_typed(asked, binary)} login")
+    summary = f"`codex login status`: {_last(ran) or 'it said nothing'}"
+    return Row("codex.login", "codex", status, summary, why, remedy, details)
 
 
-def _refused(reason: str, details: dict[str, Any]) -> Row:
+def _refused(reason: str, config: Path, details: dict[str, Any]) -> Row:
     why = "Codex does not start with it, neither by itself nor behind the gate."
-    place = re.match(r"(.*?config\.toml)(:\d+:\d+)?:? ", reason)
-    file = place[1] if place else "config.toml"
-    remedy = Remedy(f"Mend {file}.")
+    place = re.match(r"(.*?config\.toml)(?::(\d+):\d+)?:? ", reason)
+    file = place[1] if place else str(config)
+    quoted = shlex.quote(file)
+    remedy = Remedy(f"Mend {file}.", f"${{EDITOR:-vi}} +{(place and place[2]) or 1} {quoted}")
+    reserved = re.search(r"reserved built-in provider IDs: `(\w+)`", reason)
     if "wire_api" in reason:
-        remedy = Remedy('Set wire_api = "responses", and let the provider be the gate: it speaks that.')
-    elif "reserved built-in provider" in reason:
-        remedy = Remedy("Give your provider another name; the address of Ollama is CODEX_OSS_BASE_URL.")
+        text = 'Set wire_api = "responses", and let the provider be the gate: it speaks that.'
+        change = r's/\(wire_api *= *\)"chat"/\1"responses"/'
+        remedy = Remedy(text, f"sed -i.bak {shlex.quote(change)} {quoted}")
+    elif reserved:
+        text = "Give your provider another name; the address of Ollama is CODEX_OSS_BASE_URL."
+        change = rf"s/^\(\[model_providers\.\){reserved[1]}\([].]\)/\1my-{reserved[1]}\2/"
+        remedy = Remedy(text, f"sed -i.bak {shlex.quote(change)} {quoted}")
     return Row("codex.config", "codex", "fail", f"Codex refuses its settings: {reason}", why, remedy, details)
 
 
-async def _sandbox(binary: Path, environ: Mapping[str, str], folder: str) -> Row:
+async def _sandbox(asked: Asked, binary: Path, environ: Mapping[str, str], folder: str) -> Row:
     """Whether a command can run in its sandbox. Where it cannot, every command of every model fails."""
     id = "codex.sandbox"
     ran = await run(binary, ("sandbox", "--", "/bin/sh", "-c", "exit 0"), environ, folder)
     if ran.status == 2 and "Usage" in ran.text:  # before 0.144 the system's name came first
         system = "macos" if os.uname().sysname == "Darwin" else "linux"
         ran = await run(binary, ("sandbox", system, "--", "/bin/sh", "-c", "exit 0"), environ, folder)
-    details = {"codex sandbox": ran.text[-2000:], "status": ran.status}
+    details = {"codex sandbox": ran.text, "status": ran.status}
     if ran.status == 0:
         return Row(id, "codex", "ok", "A command runs in the sandbox of Codex.", details=details)
     if ran.status == 2 and "Usage" in ran.text:
@@ -173,8 +183,10 @@ async def _sandbox(binary: Path, environ: Mapping[str, str], folder: str) -> Row
             "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
         )
     else:
-        remedy = Remedy("Try it by hand and read what it says.", "codex sandbox -- true")
-    return Row(id, "codex", "fail", f"The sandbox does not start: {_last(ran)}", why, remedy, details)
+        remedy = Remedy("Try it by hand and read what it says.", f"{_typed(asked, binary)} sandbox -- true")
+    used = _wanted(asked) or await asyncio.to_thread(_home(asked).is_dir)
+    status: Status = "fail" if used and ran.status is not None else "warning"  # a busy machine is slow
+    return Row(id, "codex", status, f"The sandbox does not start: {_last(ran)}", why, remedy, details)
 
 
 async def _protocol(binary: Path, environ: Mapping[str, str], folder: str) -> Row:
@@ -187,7 +199,7 @@ async def _protocol(binary: Path, environ: Mapping[str, str], folder: str) -> Ro
         lost = protocol.drift(schema)
     except (OSError, msgspec.DecodeError, AttributeError, TypeError):
         text = "This Codex does not tell its protocol."
-        return Row(id, "codex", "skipped", text, details={"said": ran.text[-2000:], "status": ran.status})
+        return Row(id, "codex", "skipped", text, details={"said": ran.text, "status": ran.status})
     if not lost:
         return Row(id, "codex", "ok", "All that the gate uses is in its protocol.")
     why = "What is missing is passed over, or refused: parts of an answer may be lost."
@@ -234,6 +246,18 @@ def _find(asked: Asked) -> Path | None:
         return Path(found) if found else None
 
 
+def _home(asked: Asked) -> Path:
+    """Where Codex keeps its settings and its login; it is not there when nobody has used it."""
+    return Path(asked.environ.get("CODEX_HOME") or asked.home / ".codex")
+
+
+def _typed(asked: Asked, binary: Path) -> str:
+    """How a person calls the program: by its name where that means this one."""
+    packaged = "codex_cli_bin" in binary.parts
+    named = not packaged and not asked.settings.codex.binary
+    return "codex" if named else shlex.quote(str(binary))
+
+
 def _wanted(asked: Asked) -> bool:
     """Whether somebody asked for Codex: then what is missing is a failure."""
     return "codex" in asked.settings.backends or asked.model.startswith("codex/")
@@ -249,7 +273,7 @@ def _last(ran: Ran) -> str:
     told = [
         line for line in lines if re.search(r"error|fail|denied|not permitted|bwrap", line, re.IGNORECASE)
     ]
-    return (told or lines or [""])[-1][:300]
+    return (told or lines or [""])[-1]
 
 
 def _read(file: Path) -> Any:

@@ -1,12 +1,11 @@
 """Whether the model of Ollama that the memory's settings name is there, and embeds."""
 
-import shlex
 from contextlib import suppress
 
 from ..dialects.ollama import models as catalog
 from ..errors import GateError
 from .reach import ask
-from .target import root
+from .target import pull, root
 from .words import Asked, Check, Remedy, Row
 
 ID = "ollama.embeddings"
@@ -15,15 +14,14 @@ WHY = "Memories are found by their vectors: without them none can be kept or fou
 
 async def look(asked: Asked) -> list[Row]:
     """Ask Ollama what that model can; nothing when another provider embeds, or none is named."""
-    options = asked.settings.embeddings
-    if options.provider != "ollama" or not options.model:
+    options, url = asked.settings.embeddings, asked.settings.ollama.url
+    if options.provider != "ollama" or not options.model or asked.url:
         return []
     name = options.model.removeprefix("ollama/")
-    answer = await ask(root(asked.settings.ollama.url), "/api/show", {"model": name})
+    answer = await ask(root(url), "/api/show", {"model": name})
     details = {"embeddings.model": name, "POST /api/show": str(answer)}
     if answer.status == 404:
-        pull = f"codexgate models pull {shlex.quote(name)}"
-        remedy = Remedy("Install it.", pull, safe=True)
+        remedy = Remedy("Install it.", pull(asked, url, name), safe=True)
         return [
             Row(ID, "memory", "fail", f"{name}, which shall embed, is not installed.", WHY, remedy, details)
         ]

@@ -6,14 +6,18 @@
 import asyncio
 import errno
 import os
+import re
+import shlex
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from .. import apikey
 from ..errors import Fault, GateError
-from .reach import ask
+from .reach import hear
 from .target import gate_url, other_backend
 from .words import Asked, Check, Remedy, Row
 
@@ -23,7 +27,15 @@ SERVE = Remedy("Start it.", "codexgate serve")
 def settings_row(fault: Fault) -> Row:
     """The settings cannot be read; everything else is looked at with the defaults."""
     why = "No command of the gate starts with these settings; below, the defaults are looked at."
-    remedy = Remedy(fault.advice) if fault.advice else None
+    place, _, _ = fault.message.partition(": ")
+    file, colon, line = place.rpartition(":")
+    if re.fullmatch("[A-Z0-9_]+", place):
+        mend = f"unset {place}"
+    elif colon and line.isdecimal():
+        mend = f"${{EDITOR:-vi}} +{line} {shlex.quote(file)}"
+    else:  # a flag; the settings file cannot be read
+        mend = ""
+    remedy = Remedy(fault.advice or "Mend its value; docs/settings.md says what each can be.", mend)
     return Row("gate.settings", "gate", "fail", fault.message, why, remedy, {"param": fault.param})
 
 
@@ -43,10 +55,10 @@ async def look(asked: Asked) -> list[Row]:
     if not server.port:
         return [Row(id, "gate", "skipped", "The gate takes any free port.")]
     url = gate_url(asked.settings)
-    answer = await ask(url, "/health")
+    answer = await hear(asked, url, "/health")
     details = {"url": url, "GET /health": str(answer)}
-    if answer.server == "codexgate":
-        return [Row(id, "gate", "ok", f"The gate answers at {url}.", details=details)]
+    if answer.headers.get("server") == "codexgate":
+        return [await _running(asked, url, details)]
     problem = await asyncio.to_thread(_bind, server.host, server.port)
     if not problem:
         text = f"{url} is free; `codexgate serve` starts the gate there."
@@ -65,6 +77,20 @@ async def look(asked: Asked) -> list[Row]:
     ]
 
 
+async def _running(asked: Asked, url: str, details: dict[str, Any]) -> Row:
+    """A gate that runs, and whether it asks for the key that there is now."""
+    try:
+        key = await asyncio.to_thread(apikey.effective, asked.settings)
+    except GateError:  # `system.key` says so
+        key = None
+    if key is None or not (await hear(asked, url, "/v1/models")).ok:
+        return Row("gate.port", "gate", "ok", f"The gate answers at {url}.", details=details)
+    summary = f"The gate answers at {url}, also to who has no key."
+    why = "It was started before there was the key, which it reads at its start: nobody is kept out."
+    remedy = Remedy("Stop it and start it anew.", "codexgate serve")
+    return Row("gate.port", "gate", "warning", summary, why, remedy, details)
+
+
 async def look_at_model(asked: Asked) -> list[Row]:
     """Whether another backend than Codex and Ollama, which have checks of their own, has the wanted model."""
     id, backend = "gate.model", other_backend(asked)
@@ -78,7 +104,9 @@ async def look_at_model(asked: Asked) -> list[Row]:
             model = await opened.model(asked.model)
     except GateError as error:
         why = "A request for it ends so."
-        return [Row(id, "gate", "fail", error.fault.message, why, Remedy(error.fault.advice))]
+        command = "codexgate models" if error.fault.kind == "not_found" else ""
+        remedy = Remedy(error.fault.advice or "Take one that is there.", command)
+        return [Row(id, "gate", "fail", error.fault.message, why, remedy)]
     can = ", ".join(sorted(model.abilities))
     return [Row(id, "gate", "ok", f"{asked.model} is there ({can}).", details={"backend": backend})]
 

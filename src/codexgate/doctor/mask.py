@@ -25,28 +25,41 @@ SHORTEST = 4
 """Characters that a secret has at least: what is shorter stands in any text by chance."""
 WHO = "USER"
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE|DSN", re.IGNORECASE)
-_NO_SECRETS = frozenset("true false none null auto basic bearer enabled disabled".split())
+_SETTINGS = frozenset("true false null auto basic bearer enabled disabled".split())
 """What stands in `USE_AUTH` and its like."""
 _IN_URL = re.compile(r"(://)[^/\s@'\"]+@")
-_WORDS = frozenset("admin app codex codexgate demo local memory ollama root test user".split())
-"""Names of users that are also words: those are masked in paths alone."""
+_WORDS = frozenset(
+    "admin app codex codexgate demo docker gate key local memory model none npm ollama openai password "
+    "postgres redis root server system test ubuntu user".split()
+)
+"""What commands and the paths in them are made of: in a path such a user is masked only where homes are. As
+a secret it is what stands where none is needed (`OPENAI_API_KEY=ollama`)."""
+_PATH = re.compile(r"(?<![\w./:-])/(?!v1\b|api\b)[^\s:'\"()]+")
+"""A path of this machine, which no server has."""
+_NAMED = (
+    r"((?<=[/\\])(?:home|Users)[/\\]){}(?!\w)",
+    r"((?<![\w.-])){}(?=@[\w[])",  # as in `frida@box`
+    r"(\b(?i:user|username|logname|login|role|owner)\s?[=:]\s?[\"'“]?){}(?![\w-])",
+    r"(\b(?i:user|username|login|role|owner|by|as)\s[\"'“(]?){}(?=[\"'”)]|[.,;]?\s*$|[.,;]\s)",
+)
+"""Where a word is a user's name; anywhere else it may be a word of ours (`disk`, `model`)."""
 
 
 class Mask:
     """Hides what must not be seen; see the module."""
 
     def __init__(self, secrets: Iterable[str], home: Path, user: str) -> None:
-        spelled = {each for secret in secrets if len(secret) >= SHORTEST for each in _spellings(secret)}
+        told = {each for each in secrets if len(each) >= SHORTEST and each.lower() not in _WORDS}
+        spelled = {each for secret in told for each in _spellings(secret)}
         ordered = sorted(spelled, key=len, reverse=True)  # one may begin another
         self._secrets = re.compile("|".join(map(re.escape, ordered))) if ordered else None
         homes = {str(home), str(home.resolve())} - {"/", "."}
-        self._homes = [
-            re.compile(rf"{re.escape(each)}(?![\w.-])") for each in sorted(homes, key=len, reverse=True)
-        ]
-        path = rf"(?<=[/\\])(home|Users)([/\\]){re.escape(user)}(?!\w)"
-        self._path = re.compile(path) if user else None
-        named = len(user) >= SHORTEST - 1 and user.lower() not in _WORDS
-        self._user = re.compile(rf"(?<![\w.-]){re.escape(user)}(?![\w-])") if named else None
+        places = sorted({each for home in homes for each in _spellings(home)}, key=len, reverse=True)
+        # `/home/frida.old` is another folder; where it is no path any more, nothing tells its end.
+        ends = [r"(?![\w.-])" * bool(re.search("/|%2f", each, re.IGNORECASE)) for each in places]
+        self._homes = [re.compile(re.escape(each) + end) for each, end in zip(places, ends, strict=True)]
+        self._user = user
+        self._named = [re.compile(where.format(re.escape(user))) for where in _NAMED] if user else []
 
     def text(self, text: str) -> str:
         """`text` without what must not be seen."""
@@ -55,9 +68,18 @@ class Mask:
         text = _IN_URL.sub(rf"\1{MASK}@", text)
         for home in self._homes:
             text = home.sub("~", text)
-        if self._path:
-            text = self._path.sub(rf"\1\2{WHO}", text)
-        return self._user.sub(WHO, text) if self._user else text
+        for named in self._named:
+            text = named.sub(rf"\1{WHO}", text)
+        return text if self._user.lower() in _WORDS else _PATH.sub(self._in_path, text)
+
+    def _in_path(self, path: re.Match[str]) -> str:
+        _, first, *rest = path[0].split("/")
+        told = (each.replace(self._user, WHO) if each.rstrip(".,;") == self._user else each for each in rest)
+        return "/".join(["", first, *told])
+
+    def command(self, text: str) -> str:
+        """The same of a command, which still does what it did: `~` stands outside of its quotes."""
+        return re.sub("'~(/?)", r"~\1'", self.text(text))
 
     def value(self, value: Any) -> Any:
         """A JSON value without it, names of fields included."""
@@ -76,7 +98,7 @@ class Mask:
     def row(self, row: Row) -> Row:
         """`row` without it; its id, category and status are words of ours."""
         remedy = row.remedy and msgspec.structs.replace(
-            row.remedy, text=self.text(row.remedy.text), command=self.text(row.remedy.command)
+            row.remedy, text=self.text(row.remedy.text), command=self.command(row.remedy.command)
         )
         return msgspec.structs.replace(
             row,
@@ -103,7 +125,7 @@ def secrets(asked: Asked) -> Iterator[str]:
     except OSError:
         pass
     for name, value in asked.environ.items():
-        plain = value.startswith(("/", "~")) or value.lower() in _NO_SECRETS  # SSH_AUTH_SOCK is a path
+        plain = value.startswith(("/", "~")) or value.lower() in _SETTINGS  # SSH_AUTH_SOCK is a path
         if _SECRET_NAME.search(name) and not plain:
             yield value.strip()
         yield from _in_url(value)

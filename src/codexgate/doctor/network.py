@@ -4,11 +4,13 @@ A connection and a TLS handshake, nothing is asked. The backends' own checks kno
 """
 
 import asyncio
+import re
 import shlex
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,14 +22,14 @@ UPSTREAM = "network.upstream"
 TLS = "network.tls"
 
 PATIENCE = 1.5
-"""Seconds that a server has for connection and handshake."""
+"""Seconds that a server has for a connection, and for its handshake."""
 
 WHY_UPSTREAM = "Every request for its models ends in 503."
 WHY_TLS = "The gate sends nothing, its key least of all, to a server that cannot prove who it is."
 
 EXPIRED, EARLY, WRONG_HOST, WRONG_ADDRESS = 10, 9, 62, 64
-UNKNOWN_ISSUER = frozenset((2, 18, 19, 20, 21))
-"""Of a certificate that signed itself, or that nobody here knows (OpenSSL, X509_V_ERR_*)."""
+SELF_SIGNED, UNKNOWN_ISSUER = 18, frozenset((2, 19, 20, 21))
+"""Of a certificate that signed itself, or whose authority nobody here knows (OpenSSL, X509_V_ERR_*)."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -61,42 +63,60 @@ def places(settings: Settings) -> Iterator[Place]:
 
 async def look(asked: Asked) -> list[Row]:
     """Every server that is named, all at once."""
-    found = list(places(asked.settings))
+    found, trusted = list(places(asked.settings)), bundle(asked.environ)
     if not found:
         return [Row(id, "network", "skipped", "The settings name no such server.") for id in (UPSTREAM, TLS)]
-    seen = await asyncio.gather(*map(_try, found))
+    seen = await asyncio.gather(*(_try(place, trusted) for place in found))
     rows = [row for each in seen for row in each]
     if not any(row.id == TLS for row in rows):
         rows.append(Row(TLS, "network", "skipped", "No server that is named speaks TLS."))
     return rows
 
 
-CHECKS = (Check((UPSTREAM, TLS), "network", look, 2 * PATIENCE + 1),)
+CHECKS = (Check((UPSTREAM, TLS), "network", look, 4 * PATIENCE),)
 
 
-async def _try(place: Place) -> list[Row]:
+def bundle(environ: Mapping[str, str]) -> Path | None:
+    """The file of authorities that `SSL_CERT_FILE` takes the place of, if there is one."""
+    named = environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().openssl_cafile
+    return Path(named).absolute() if named and Path(named).is_file() else None
+
+
+async def _try(place: Place, trusted: Path | None) -> list[Row]:
     """What happened at one server: a row about the connection, and for https one about the certificate."""
+    tls = place.scheme == "https"
     try:
-        async with asyncio.timeout(PATIENCE):
-            await _greet(place, ssl.create_default_context() if place.scheme == "https" else None)
-    except ssl.SSLError as error:
-        return [_reached(place), await _distrusted(place, error)]
+        async with _connected(place) as writer:
+            if not tls:
+                return [_reached(place)]
+            try:
+                await _greet(place, writer, ssl.create_default_context())
+            except OSError as error:  # ssl.SSLError and a time-out are
+                return [_reached(place), await _distrusted(place, error, trusted)]
+            row = Row(TLS, "network", "ok", f"{place.name} has a certificate that can be trusted.")
+            return [_reached(place), row]
     except (OSError, UnicodeError) as error:
-        unreached = _unreached(place, error)
-        tls = Row(TLS, "network", "skipped", f"{place.name} cannot be reached.")
-        return [unreached, tls] if place.scheme == "https" else [unreached]
-    tls = Row(TLS, "network", "ok", f"{place.name} has a certificate that can be trusted.")
-    return [_reached(place), tls] if place.scheme == "https" else [_reached(place)]
+        row = Row(TLS, "network", "skipped", f"{place.name} cannot be reached.")
+        return [_unreached(place, error), row] if tls else [_unreached(place, error)]
 
 
-async def _greet(place: Place, context: ssl.SSLContext | None) -> tuple[str, ...]:
-    """Connect and leave; the names in its certificate."""
-    _, writer = await asyncio.open_connection(place.host, place.port, ssl=context)
+@asynccontextmanager
+async def _connected(place: Place) -> AsyncGenerator[asyncio.StreamWriter]:
+    """A connection on which nothing has been said. Raises OSError and UnicodeError, in time."""
+    async with asyncio.timeout(PATIENCE):
+        _, writer = await asyncio.open_connection(place.host, place.port)
     try:
-        certificate = writer.get_extra_info("peercert") or {}
-        return tuple(str(name) for _, name in certificate.get("subjectAltName", ()))
+        yield writer
     finally:
         writer.transport.abort()  # no goodbye: some servers leave one waiting for theirs
+
+
+async def _greet(place: Place, writer: asyncio.StreamWriter, context: ssl.SSLContext) -> tuple[str, ...]:
+    """Shake hands; the names in its certificate. Raises OSError, in time."""
+    async with asyncio.timeout(PATIENCE):
+        await writer.start_tls(context, server_hostname=place.host)
+    certificate = writer.get_extra_info("peercert") or {}
+    return tuple(str(name) for _, name in certificate.get("subjectAltName", ()))
 
 
 def _reached(place: Place) -> Row:
@@ -117,8 +137,8 @@ def _unreached(place: Place, error: Exception) -> Row:
     return Row(UPSTREAM, "network", "fail", summary, WHY_UPSTREAM, remedy)
 
 
-async def _distrusted(place: Place, error: ssl.SSLError) -> Row:
-    """Which of the reasons it is not to trust a server."""
+async def _distrusted(place: Place, error: OSError, trusted: Path | None) -> Row:
+    """Which of the reasons it is not to trust a server; `trusted`: see `bundle`."""
     host = shlex.quote(place.host)
     show = f"openssl s_client -connect {host}:{place.port} -servername {host} </dev/null"
     code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
@@ -136,13 +156,19 @@ async def _distrusted(place: Place, error: ssl.SSLError) -> Row:
         names = await _names(place)
         reason = f"has a certificate for another host ({', '.join(names[:5]) or 'it names none'})"
         remedy = Remedy("Use a name that is in the certificate.", mend)
-    elif code in UNKNOWN_ISSUER:
-        signed = "signed by itself" if code == 18 else "from an authority that is not known here"
-        reason = f"has a certificate {signed}"
+    elif code == SELF_SIGNED:
+        reason = "has a certificate signed by itself"
         remedy = Remedy(
-            "If you trust it, keep it in a file and name that.",
-            f"{show} | openssl x509 > server.pem; export SSL_CERT_FILE=server.pem",
+            "If you trust it, put it beside the authorities that are trusted now.",
+            _beside(trusted, f"{show} | openssl x509"),
         )
+    elif code in UNKNOWN_ISSUER:
+        reason = "has a certificate from an authority that is not known here"
+        text = "Put that authority's certificate (FILE) beside those that are trusted now."
+        remedy = Remedy(text, _beside(trusted, "cat FILE"))
+    elif isinstance(error, TimeoutError):
+        reason = f"takes connections, and does not finish a TLS handshake within {PATIENCE:.1f} s"
+        remedy = Remedy("Is it an http:// address? Else it hangs.", mend)
     elif code:
         reason, remedy = f"has a certificate that does not hold (OpenSSL {code})", Remedy("Look at it.", show)
     else:
@@ -153,16 +179,23 @@ async def _distrusted(place: Place, error: ssl.SSLError) -> Row:
     )
 
 
+def _beside(trusted: Path | None, certificate: str) -> str:
+    """The command that trusts what `certificate` prints too: `SSL_CERT_FILE` counts instead of `trusted`."""
+    both = f"{{ cat {shlex.quote(str(trusted))}; {certificate}; }}" if trusted else certificate
+    # By another name first: the file may be one of those that are read.
+    return f"{both} > trusted.new && mv trusted.new trusted.pem && export SSL_CERT_FILE=$PWD/trusted.pem"
+
+
 async def _names(place: Place) -> tuple[str, ...]:
     """The hosts that a certificate is for, which is trusted but for that."""
     context = ssl.create_default_context()
     context.check_hostname = False
     try:
-        async with asyncio.timeout(PATIENCE):
-            return await _greet(place, context)
+        async with _connected(place) as writer:
+            return await _greet(place, writer, context)
     except OSError:  # a time-out is one
         return ()
 
 
 def _variable(place: Place) -> str:
-    return f"CODEXGATE_{place.setting.replace('.', '_').upper()}"
+    return f"CODEXGATE_{re.sub('[.-]', '_', place.setting).upper()}"

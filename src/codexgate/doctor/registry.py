@@ -1,7 +1,9 @@
 """Whether a model that is not installed could be: its registry asked once, or a failed pull explained."""
 
 import re
+import shlex
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from ..errors import Fault
 from .reach import ask
@@ -32,14 +34,18 @@ async def look(model: str, environ: Mapping[str, str]) -> list[Row]:
     if answer.status:
         return [Row(ID, "network", "skipped", f"The registry answers {answer.status}.", details=details)]
     why = "A pull ends in: dial tcp …: i/o timeout, or no such host."
-    remedy = Remedy("Look after the network, or the proxy of Ollama's service (not of your shell).")
+    text = "Look after the network, or the proxy of Ollama's service (not of your shell). This shows more."
+    remedy = Remedy(text, f"curl -v {shlex.quote(f'{where}/v2/')}")
     return [Row(ID, "network", "fail", str(answer), why, remedy, details)]
 
 
-def pull_row(model: str, fault: Fault) -> Row:
-    """Why a pull failed, in Ollama's own words: it may see another network than we do."""
+def pull_row(model: str, fault: Fault, again: str = "") -> Row:
+    """Why a pull failed, in Ollama's own words: it may see another network than we do.
+
+    `again`: the command that tries once more.
+    """
     why = "Ollama itself asks the registry, with its own proxy and name server."
-    remedy = Remedy(fault.advice)
+    remedy = Remedy(fault.advice, again if fault.code == "registry_unreachable" else "")
     if fault.code == "ollama_too_old":
         why, remedy = f"The registry gives {model} to newer versions only.", UPDATE
     elif re.search("proxy", fault.message):
@@ -56,4 +62,4 @@ def manifest(model: str) -> tuple[str, str]:
     name, _, tag = last.partition(":")
     host = f"{scheme or 'https'}://{where[0]}" if len(where) == 2 else REGISTRY
     folder = where[-1] if where else "library"
-    return host, f"/v2/{folder}/{name}/manifests/{tag or 'latest'}"
+    return host, quote(f"/v2/{folder}/{name}/manifests/{tag or 'latest'}")

@@ -11,7 +11,7 @@ from typing import Any
 from ..backends.local import Local
 from ..backends.ollama import Ollama, address
 from ..config import Secret
-from ..embedding import Embedding
+from ..embedding import Embedding, EmbeddingOptions
 from ..errors import GateError
 from ..settings import Settings
 from ..stores import responses
@@ -67,7 +67,8 @@ POSTGRES_MENDS: Mends = {
 }
 
 COLUMNS = """
-SELECT n.nspname || '.' || c.relname || '.' || a.attname, a.atttypmod
+SELECT n.nspname || '.' || c.relname || '.' || a.attname, a.atttypmod,
+    ARRAY(SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = c.oid AND a.attnum = ANY(indkey))
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid
 WHERE n.nspname = 'memories' AND c.relname = 'entries' AND a.attname = 'embedding' AND t.typname = 'vector'
@@ -80,8 +81,15 @@ SELECT (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
 """
 ENCODER = "SELECT encoder_model FROM memories.entries ORDER BY created_at DESC LIMIT 1"
 
-BUILT_IN = {"local/local": 384, "local/local-fast": 256, "demo/demo-embed": 256}
-"""Lengths of the vectors of the models that come along."""
+PROVIDERS = ("openai", "ollama", "local", "demo")
+KNOWN = {
+    "local/local": 384,
+    "local/local-fast": 256,
+    "demo/demo-embed": 256,
+    "openai/text-embedding-3-small": 1536,
+    "openai/text-embedding-3-large": 3072,
+}
+"""Lengths of the vectors of models that do not tell them."""
 
 
 async def look_at_redis(asked: Asked) -> list[Row]:
@@ -131,7 +139,7 @@ async def look_at_memory(asked: Asked) -> list[Row]:
     if found is None:
         text = "Postgres could not be asked."
         return [row, *(Row(id, "memory", "skipped", text) for id in (PGVECTOR, DIMENSION))]
-    return [row, _extension(found["version"], *found["extension"]), await _dimension(asked.settings, found)]
+    return [row, _extension(found["version"], *found["extension"]), await _dimension(asked, found)]
 
 
 CHECKS = (
@@ -184,12 +192,12 @@ def _extension(
     return Row(PGVECTOR, "memory", "fail", summary, WHY[PGVECTOR], remedy)
 
 
-async def _dimension(settings: Settings, found: dict[str, Any]) -> Row:
-    column, takes = found["columns"][0] if found["columns"] else ("", -1)
+async def _dimension(asked: Asked, found: dict[str, Any]) -> Row:
+    column, takes, indexes = found["columns"][0] if found["columns"] else ("", -1, [])
     if takes <= 0:
         text = f"{column} takes vectors of any length." if column else "There is no table yet."
         return Row(DIMENSION, "memory", "ok", text)
-    model, makes = await _vectors(settings)
+    model, makes = await _vectors(asked.settings)
     if not makes:
         text = f"{column} takes {takes} dimensions; how many {model or 'the model'} makes is not known."
         return Row(DIMENSION, "memory", "skipped", text)
@@ -200,13 +208,35 @@ async def _dimension(settings: Settings, found: dict[str, Any]) -> Row:
         )
     summary = f"{column} takes {takes} dimensions; {model} makes {makes}."
     by = next((str(name) for (name,) in found["encoder"]), "")
-    command = (
-        f"export CODEXGATE_EMBEDDINGS_MODEL={shlex.quote(by)}"
-        if by
-        else f"export CODEXGATE_EMBEDDINGS_DIMENSION={takes}"
-    )
-    remedy = Remedy("Use the model whose vectors are there already.", command)
+    if by:
+        remedy = _as_before(asked.settings.embeddings, by, takes)
+    elif model.startswith("openai/") and takes <= KNOWN.get(model, 0):  # it makes shorter ones too
+        remedy = Remedy("Ask it for that length.", f"export CODEXGATE_EMBEDDINGS_DIMENSION={takes}")
+    else:
+        sql = "ALTER TABLE memories.entries ALTER COLUMN embedding TYPE vector"
+        sql = f"DROP INDEX {', '.join(indexes)}; {sql}" if indexes else sql
+        named = "CODEXGATE_MEMORY_DATABASE_URL" in asked.environ
+        url = '"$CODEXGATE_MEMORY_DATABASE_URL"' if named else "URL"
+        text = "Nothing is kept there yet: let the column take vectors of any length."
+        remedy = Remedy(text, f"psql {url} -c {shlex.quote(sql)}")
     return Row(DIMENSION, "memory", "fail", summary, WHY[DIMENSION], remedy, details)
+
+
+def _as_before(options: EmbeddingOptions, by: str, takes: int) -> Remedy:
+    """Embed with the model `by` again, whose vectors are there; or all anew, where that cannot be had."""
+    provider, slash, model = by.partition("/")
+    if not slash or provider not in PROVIDERS:  # the service before named models alone
+        packaged = by in ("local", "local-fast")
+        provider = "local" if packaged else "openai" if by.startswith("text-embedding-") else "ollama"
+        model = by
+    if provider == "openai" and not (options.api_key or options.base_url):
+        text = f"Embed what is there anew: {by} made it, which embeds only with a key."
+        return Remedy(text, "codexgate memory reembed")
+    values = {"PROVIDER": provider, "MODEL": model}
+    if options.dimension not in (0, takes) or KNOWN.get(f"{provider}/{model}", takes) != takes:
+        values["DIMENSION"] = str(takes)
+    command = " ".join(f"CODEXGATE_EMBEDDINGS_{name}={shlex.quote(each)}" for name, each in values.items())
+    return Remedy("Use the model whose vectors are there already.", f"export {command}")
 
 
 async def _vectors(settings: Settings) -> tuple[str, int]:
@@ -225,7 +255,7 @@ async def _vectors(settings: Settings) -> tuple[str, int]:
         ).field("model_info")
         known = shown.items() if isinstance(shown, dict) else ()
         size = next((n for name, n in known if name.endswith(".embedding_length") and isinstance(n, int)), 0)
-    return model, size or BUILT_IN.get(model, 0)
+    return model, size or KNOWN.get(model, 0)
 
 
 def _remedy(mends: Mends, message: str, setting: str) -> Remedy:

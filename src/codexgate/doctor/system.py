@@ -19,7 +19,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .. import apikey
-from ..backends.http import Http
 from ..backends.ollama import address
 from ..errors import GateError
 from ..settings import Settings
@@ -40,9 +39,13 @@ PATIENCE = 2 * (CONNECT + ANSWER) + 0.5
 """Seconds of what asks two servers one after the other."""
 SKEW = 60.0
 """Seconds that two clocks may differ: less is how long an answer takes."""
+THROUGH = 0o011
+"""The bits of a folder's mode by which its group, and all others, may go through it."""
 FILES = 1_000
 """Files of the data folder whose mode is looked at."""
 DOCKER_HOST = "host.docker.internal"
+ROOT = Path("/")
+"""Of the file system that tells what this machine runs in."""
 
 
 async def look_at_access(asked: Asked) -> list[Row]:
@@ -84,14 +87,19 @@ def _data(settings: Settings, home: Path) -> Row:
     try:
         status = folder.stat()
         mode = stat.S_IMODE(status.st_mode)
-        readable = (
-            [path for path in islice(folder.rglob("*"), FILES) if _is_open(path)] if mode & 0o077 else []
-        )
+        readable = _readable(folder, mode & THROUGH)
     except FileNotFoundError:
-        return Row(DATA, "system", "skipped", f"{folder} is made when it is needed.")
+        there = _nearest(folder)
+        if os.access(there, os.W_OK | os.X_OK):
+            return Row(DATA, "system", "skipped", f"{folder} is made when it is needed.")
+        lost = "The gate keeps chats, files and memories there, and cannot."
+        remedy = Remedy("Name a folder of your own.", "export CODEXGATE_DATA_DIR=FOLDER")
+        summary = f"{folder} cannot be made: {there} is not writable."
+        return Row(DATA, "system", "warning", summary, lost, remedy)
     except OSError as error:
         lost = "The gate keeps chats, files and memories there, and cannot."
-        return Row(DATA, "system", "fail", f"{folder} cannot be read: {error.strerror}.", lost)
+        remedy = Remedy("Name a folder of your own.", "export CODEXGATE_DATA_DIR=FOLDER")
+        return Row(DATA, "system", "fail", f"{folder} cannot be read: {error.strerror}.", lost, remedy)
     if os.name != "posix" or not mode & 0o077:
         return Row(DATA, "system", "ok", f"{folder} is its owner's alone.")
     # Nobody else may need the folder; one such as /tmp or the home is no folder of the gate's alone.
@@ -108,25 +116,46 @@ def _data(settings: Settings, home: Path) -> Row:
     return Row(DATA, "system", "warning", summary, why, remedy, details)
 
 
-def _is_open(path: Path) -> bool:
-    with suppress(OSError):  # it is gone by now
-        status = path.lstat()
-        return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o044)
-    return False
+def _readable(folder: Path, way: int) -> list[Path]:
+    """The files in it that others can come to and read; `way`: the bits of `THROUGH` that lead there."""
+    found: list[Path] = []
+    folders, looked = [(folder, way)], 0
+    while folders and looked < FILES:
+        here, way = folders.pop()
+        for path in islice(here.iterdir() if way else (), FILES - looked):
+            looked += 1
+            with suppress(OSError):  # it is gone by now
+                mode = path.lstat().st_mode
+                if stat.S_ISDIR(mode):
+                    folders.append((path, way & mode))
+                elif stat.S_ISREG(mode) and way & mode >> 2:
+                    found.append(path)
+    return found
 
 
 async def look_at_disk(asked: Asked) -> list[Row]:
     """Room where the data is kept, or will be."""
     folder = asked.settings.data_dir
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = (await asyncio.to_thread(shutil.disk_usage, there)).free
+    there, free = await asyncio.to_thread(_room, folder)
     status: Status = "ok" if free >= LOW else "warning" if free >= FULL else "fail"
     summary = f"{free / 2**30:.1f} GiB are free where {folder} is."
     if status == "ok":
         return [Row(DISK, "system", status, summary, details={"free": free})]
     why = "When the disk is full nothing is kept any more, and no model can be installed."
-    remedy = Remedy("Make room; this shows what takes most.", "du -xh -d 2 ~ | sort -h | tail")
+    most = "~" if there.is_relative_to(asked.home) else shlex.quote(str(there))
+    remedy = Remedy("Make room; this shows what takes most.", f"du -xh -d 2 {most} | sort -h | tail")
     return [Row(DISK, "system", status, summary, why, remedy, {"free": free})]
+
+
+def _room(folder: Path) -> tuple[Path, int]:
+    """The nearest folder that is there, and the bytes that are free where it is."""
+    there = _nearest(folder)
+    return there, shutil.disk_usage(there).free
+
+
+def _nearest(folder: Path) -> Path:
+    """`folder`, or of those around it the nearest that is there and can be seen."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if os.access(path, os.F_OK))
 
 
 async def look_at_clock(asked: Asked) -> list[Row]:
@@ -138,7 +167,7 @@ async def look_at_clock(asked: Asked) -> list[Row]:
         *(each.base_url for each in settings.openai.values()),
     }
     told = dict(zip(urls, await asyncio.gather(*map(_skew, urls)), strict=True))
-    known = {Http(url, connect_timeout=CONNECT).where: skew for url, skew in told.items() if skew is not None}
+    known = {_place(url): skew for url, skew in told.items() if skew is not None}
     if not known:
         return [
             Row(CLOCK, "system", "skipped", "No server is there whose clock this one could be held against.")
@@ -156,16 +185,10 @@ async def look_at_clock(asked: Asked) -> list[Row]:
 
 async def _skew(url: str) -> float | None:
     """Seconds that this clock is ahead of a server's; `None` when it does not say."""
-    with suppress(GateError, ValueError, TypeError):
-        http = Http(url, connect_timeout=CONNECT)
-        try:
-            sent = http.send("GET", "/", None, first_byte_timeout=ANSWER, idle_timeout=ANSWER)
-            async with sent as response:
-                return time.time() - parsedate_to_datetime(response.headers["date"]).timestamp()
-        except KeyError:
-            return None
-        finally:
-            await http.aclose()
+    headers = (await ask(url, "/")).headers
+    with suppress(KeyError, ValueError, TypeError, OverflowError):
+        age = float(headers.get("age", 0))  # of an answer out of a cache (RFC 9111, section 5.1)
+        return time.time() - age - parsedate_to_datetime(headers["date"]).timestamp()
     return None
 
 
@@ -178,8 +201,7 @@ def _length(seconds: float) -> str:
 
 async def look_at_container(asked: Asked) -> list[Row]:
     """Whether 127.0.0.1 means what somebody thinks it means."""
-    root = Path("/")
-    return [await _contained(asked, root, (DOCKER_HOST, *gateways(root)))]
+    return [await _contained(asked, ROOT, (DOCKER_HOST, *gateways(ROOT)))]
 
 
 async def _contained(asked: Asked, root: Path, outside: Sequence[str]) -> Row:
@@ -192,7 +214,7 @@ async def _contained(asked: Asked, root: Path, outside: Sequence[str]) -> Row:
         text = f"This is {inside}; Ollama is looked for elsewhere ({_place(url)})."
         return Row(CONTAINER, "system", "ok", text)
     if not (await ask(url, "/api/version")).refused:
-        return Row(CONTAINER, "system", "ok", f"This is {inside}, and Ollama answers inside.")
+        return Row(CONTAINER, "system", "ok", f"This is {inside}, and something listens at {_place(url)}.")
     others = [f"http://{host}:{urlsplit(url).port or 80}" for host in outside]
     answers = await asyncio.gather(*(ask(other, "/api/version") for other in others))
     found = next((other for other, answer in zip(others, answers, strict=True) if answer.ok), "")
@@ -202,11 +224,15 @@ async def _contained(asked: Asked, root: Path, outside: Sequence[str]) -> Row:
     summary = f"This is {inside}: {_place(url)} is looked for inside, where no Ollama is."
     summary = f"{summary} One answers at {found}." if found else summary
     why = f"127.0.0.1 is {inside} itself, not the machine on which Ollama runs."
-    remedy = Remedy("Use the machine's own name.", f"export OLLAMA_HOST={found or others[0]}")
+    # Ours counts more than Ollama's own variable, and so does a settings file.
+    given = asked.environ.get("OLLAMA_HOST", "")
+    counts = address(given) == url and "CODEXGATE_OLLAMA_URL" not in asked.environ
+    name = "OLLAMA_HOST" if given and counts else "CODEXGATE_OLLAMA_URL"
+    remedy = Remedy("Use the machine's own name.", f"export {name}={shlex.quote(found or others[0])}")
     return Row(CONTAINER, "system", "warning", summary, why, remedy, {"inside": inside, "tried": others})
 
 
-def gateways(root: Path = Path("/")) -> tuple[str, ...]:
+def gateways(root: Path) -> tuple[str, ...]:
     """Where everything leads that is not here: in WSL and on a bridge of Docker the machine around it."""
     with suppress(OSError, ValueError, IndexError):
         for line in (root / "proc/net/route").read_text().splitlines()[1:]:
@@ -216,7 +242,7 @@ def gateways(root: Path = Path("/")) -> tuple[str, ...]:
     return ()
 
 
-def where(root: Path = Path("/")) -> str:
+def where(root: Path) -> str:
     """What this machine runs in, for people; empty when nothing shows. Linux alone tells."""
     if (root / ".dockerenv").exists() or (root / "run/.containerenv").exists():
         return "a container"

@@ -11,6 +11,8 @@ from ..settings import Settings
 from .words import Asked
 
 DEFAULT = "http://127.0.0.1:11434"
+USUAL = "http://localhost:11434/v1"
+"""Where Codex looks when nobody names a server."""
 OTHERS = ("codex", "demo", "local")
 """Backends that are always there, whose models Ollama has not."""
 
@@ -32,7 +34,7 @@ def codex_oss(asked: Asked) -> Target:
         return Target(url, "CODEX_OSS_BASE_URL")
     if port := environ.get("CODEX_OSS_PORT", "").strip():
         return Target(f"http://localhost:{port}/v1", "CODEX_OSS_PORT")
-    return Target("http://localhost:11434/v1", "")
+    return Target(USUAL, "")
 
 
 def root(url: str) -> str:
@@ -88,4 +90,11 @@ def _unaliased(asked: Asked) -> str:
 def start_codex(base_url: str, model: str) -> str:
     """The command that starts Codex against the server at `base_url`."""
     chosen = shlex.quote(model or "MODEL")
-    return f"CODEX_OSS_BASE_URL={base_url} codex --oss --local-provider ollama -m {chosen}"
+    return f"CODEX_OSS_BASE_URL={shlex.quote(base_url)} codex --oss --local-provider ollama -m {chosen}"
+
+
+def pull(asked: Asked, url: str, model: str) -> str:
+    """The command that installs `model` in the Ollama at `url`."""
+    ours = root(asked.settings.ollama.url) == root(url)
+    where = "" if ours else f"CODEXGATE_OLLAMA_URL={shlex.quote(root(url))} "
+    return f"{where}codexgate models pull {shlex.quote(model)}"

@@ -1,5 +1,6 @@
 """What a check is, and what it tells. Values only; knows no check, no terminal, no socket."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +14,8 @@ Category = Literal["codex", "ollama", "gate", "memory", "network", "system", "cl
 
 DEADLINE = 2.0
 """Seconds that one check has."""
-WHOLE = 10.0
-"""Seconds that all of them have together."""
+WHOLE = 9.0
+"""Seconds that all of them have together: of the ten of a whole run, one is for its start and its end."""
 
 
 class Remedy(msgspec.Struct, frozen=True):
@@ -51,11 +52,12 @@ class Asked(msgspec.Struct, frozen=True):
     settings: Settings
     environ: Mapping[str, str]
     home: Path
-    cwd: Path
     model: str = ""
     """`--model`: the model that shall be used."""
     url: str = ""
     """`--url`: the server that `codex --oss` or a client shall use; empty: what is set, or the gate."""
+    heard: dict[str, asyncio.Future[Any]] = {}
+    """What servers answered in this run, by request (`reach.hear`): none is asked the same thing twice."""
 
 
 Look = Callable[[Asked], Awaitable[list[Row]]]

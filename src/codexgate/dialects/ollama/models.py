@@ -52,7 +52,7 @@ class Shown(msgspec.Struct):
         """Tokens that the model can see at once; 0 when unknown."""
         info = self.model_info or {}
         found = next((info[key] for key in info if key.endswith(".context_length")), b"0")
-        return int(found) if bytes(found).isdigit() else 0
+        return int(found) if re.fullmatch(rb"\d{1,9}", bytes(found)) else 0
 
 
 class _Running(msgspec.Struct):
