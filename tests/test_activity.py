@@ -47,9 +47,9 @@ SEEN: dict[str, str] = {
         "echo data > written.txt && cat written.txt; touch /tmp/out_$$ || echo denied\ndata"
     ),
     "approval_is_never_answered": RAN.format(f"{ASKED}\nok"),
-    "declined_command_ends_the_turn": RAN.format(f"{ASKED}\n{FAILED}"),
+    "declined_command_ends_the_turn": RAN.format(f"{ASKED}\n(declined)"),
     "cancelled_approval_is_reported_as_an_answer": (
-        f"I will run a command.\n\n```sh\n{ASKED}\n{FAILED}\n```"
+        f"I will run a command.\n\n```sh\n{ASKED}\n(declined)\n```"
     ),
     "output_after_the_end_opens_a_new_answer": (
         "```sh\nfor i in 1 2 3 4 5 6 7 8; do echo tick $i; sleep 0.5; done\ntick 2\n```"
@@ -88,7 +88,7 @@ def test_recorded_thoughts_are_beside_the_answer() -> None:
     ((events, _),) = turns("reasoning_parts_run_together")
     assert flatten(events, "off").reasoning == (
         "**Thinking about it**\n\nFirst I consider the question.\n\n"
-        "**Deciding**\n\nThen I decide.raw chain of thought text here"
+        "**Deciding**\n\nThen I decide.\n\nraw chain of thought text here"
     )
 
 

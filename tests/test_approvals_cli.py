@@ -319,9 +319,10 @@ def test_codex_asks_at_the_terminal(answer: str, tmp_path: Path) -> None:
             assert "touch canary; echo out" in told and str(work) in told and "it must" in told
             assert not (work / "canary").exists()
             keyboard.type(f"{answer}\r")
-            await until(keyboard, "Command done.")
+            told = await until(keyboard, "Command done.")
             await asyncio.to_thread(keyboard.read_all)
             assert (work / "canary").exists() is (answer == "y")
+            assert ("declined" in told, "failed" in told) == (answer == "n", False)
         assert keyboard.process.returncode == 0
 
     run(asked())
@@ -334,6 +335,7 @@ def test_ctrl_c_at_the_question_declines_and_ends_the_turn(tmp_path: Path) -> No
             keyboard.type("\x03")
             rest = await asyncio.to_thread(keyboard.read_all)
             assert "Traceback" not in rest and "Command done" not in rest
+            assert "Declined; it was not done." in rest and "interrupted" in rest
             assert not (work / "canary").exists()
         assert keyboard.process.returncode == 130
 
@@ -533,6 +535,13 @@ def test_the_banner_tells_where_threads_live(url: str, shown: str, tmp_path: Pat
     assert f"  threads {shown.format(data=tmp_path)}\n" in told
     assert "ret" not in told
     assert "  threads " not in banner(tmp_path, {}, "demo")
+
+
+@pytest.mark.parametrize(
+    ("host", "told"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("10.0.0.1", "10.0.0.1")]
+)
+def test_the_banner_names_an_address_that_can_be_reached(host: str, told: str, tmp_path: Path) -> None:
+    assert f'  base_url = "http://{told}:1/v1"\n' in banner(tmp_path, {"server.host": host}, "demo")
 
 
 def test_the_banner_tells_how_to_answer(tmp_path: Path) -> None:

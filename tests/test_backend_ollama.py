@@ -418,16 +418,46 @@ def test_probe() -> None:
     run(test())
 
 
-@pytest.mark.parametrize(("program", "state"), [("/usr/bin/ollama", "down"), (None, "absent")])
-def test_probe_of_what_is_not_there(program: str | None, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("program", "usual", "state"),
+    [
+        ("/usr/bin/ollama", True, "down"),
+        ("/usr/bin/ollama", False, "down"),
+        (None, True, "absent"),
+        (None, False, "down"),  # somebody said that it is there: in a container, say
+    ],
+)
+def test_probe_of_what_is_not_there(
+    program: str | None, usual: bool, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shutil.which", lambda name: program)
+    url = "http://127.0.0.1:1"
+    monkeypatch.setattr("codexgate.backends.ollama.backend.DEFAULT", url if usual else "http://127.0.0.1:2")
 
     async def test() -> None:
-        health = await Ollama(OllamaOptions(url="http://127.0.0.1:1")).probe()
+        health = await Ollama(OllamaOptions(url=url)).probe()
         assert health.state == state
+        assert url in health.summary
         assert health.advice
 
     run(test())
+
+
+def test_what_has_answered_is_down_and_not_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+
+    async def test() -> None:
+        async with serving() as (server, ollama):
+            monkeypatch.setattr("codexgate.backends.ollama.backend.DEFAULT", server.url)
+            assert (await ollama.probe()).state == "ready"
+        assert (await ollama.probe()).state == "down"
+
+    run(test())
+
+
+def test_an_address_that_is_none_is_not_to_be_started() -> None:
+    health = run(Ollama(OllamaOptions(url="127.0.0.1:99999")).probe())
+    assert health.text == "http://127.0.0.1:99999 is no valid address. Correct the address."
 
 
 def test_probe_of_what_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ PNG = b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 DEMO = (
-    "You wrote {} words, beginning with “{}”.\n\n"
+    "You wrote {}, beginning with “{}”.\n\n"
     "I am **demo**, the model built into codexgate: I do not think, I show that the gate works.\n\n"
     "- the same question always gets this same answer\n"
     "- it streams, word by word\n"
@@ -52,21 +52,33 @@ DEMO = (
 
 def test_a_pipe_gets_the_answer_and_nothing_else(tmp_path: Path) -> None:
     found = codexgate(tmp_path, "chat", "-m", "demo", "hi")
-    assert found.stdout.decode() == DEMO.format(1, "hi")
+    assert found.stdout.decode() == DEMO.format("1 word", "hi")
     assert (found.returncode, found.stderr) == (0, b"")
+
+
+def test_a_namespace_without_a_memory_is_told(tmp_path: Path) -> None:
+    more = {"CODEXGATE_EMBEDDINGS_PROVIDER": "demo"}
+    codexgate(tmp_path, "memory", "persist", "the key is in the safe", "-n", "notes", more=more)
+    for name, said in (
+        ("notes", ""),
+        ("note", "codexgate: There is no memory in 'note'. Did you mean notes?\n"),
+        ("x", "codexgate: There is no memory in 'x'.\n"),
+    ):
+        found = codexgate(tmp_path, "chat", "--memory", name, "where is the key", more=more)
+        assert (found.returncode, found.stderr.decode()) == (0, said)
 
 
 def test_what_is_piped_in_is_appended_to_the_prompt(tmp_path: Path) -> None:
     found = codexgate(tmp_path, "chat", "review this", stdin=b"a diff\n")
-    assert found.stdout.decode() == DEMO.format(4, "review this a diff")
-    assert codexgate(tmp_path, "chat", stdin=b"alone\n").stdout.decode() == DEMO.format(1, "alone")
+    assert found.stdout.decode() == DEMO.format("4 words", "review this a diff")
+    assert codexgate(tmp_path, "chat", stdin=b"alone\n").stdout.decode() == DEMO.format("1 word", "alone")
 
 
 def test_files_go_along(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("some words")
     (tmp_path / "picture.txt").write_bytes(PNG)
     found = codexgate(tmp_path, "chat", "see", "-f", "notes.txt", "-f", "picture.txt")
-    assert "and 1 pictures, beginning with “see ```notes.txt some words ```”" in found.stdout.decode()
+    assert "and 1 picture, beginning with “see ```notes.txt some words ```”" in found.stdout.decode()
 
 
 def test_json(tmp_path: Path) -> None:
@@ -74,8 +86,8 @@ def test_json(tmp_path: Path) -> None:
     assert found.stdout.count(b"\n") == 1
     answer = json.loads(found.stdout)
     assert answer["model"] == "demo"
-    assert answer["text"] == DEMO.format(1, "hi")
-    assert answer["reasoning"] == "The last message is a user message of 1 words."
+    assert answer["text"] == DEMO.format("1 word", "hi")
+    assert answer["reasoning"] == "The last message is a user message of 1 word."
     assert answer["finish_reason"] == "stop"
     lines = codexgate(tmp_path, "chat", "--json", "--stream", "hi").stdout.splitlines()
     assert "".join(json.loads(line)["text"] for line in lines[:-1]) == json.loads(lines[-1])["text"]
@@ -109,7 +121,7 @@ def test_an_unnamed_chat_can_be_continued_too(tmp_path: Path) -> None:
 def test_an_unusable_data_folder_does_not_stop_a_chat(tmp_path: Path) -> None:
     (tmp_path / "kept").touch()
     found = codexgate(tmp_path, "chat", "hi")
-    assert found.stdout.decode() == DEMO.format(1, "hi")
+    assert found.stdout.decode() == DEMO.format("1 word", "hi")
     assert found.returncode == 0
     assert b"This turn was not kept" in found.stderr
 
@@ -146,7 +158,7 @@ def test_ctrl_c_ends_with_130_and_keeps_what_came(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         rest, err = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert DEMO.format(1, "hi").encode().startswith((begun + rest).rstrip(b"\n"))
+    assert DEMO.format("1 word", "hi").encode().startswith((begun + rest).rstrip(b"\n"))
     assert rest.endswith(b"\n")
     assert b"Traceback" not in err
 
@@ -270,6 +282,21 @@ def test_without_a_prompt_a_terminal_converses(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path / "kept" / "sessions.db")
     [key] = run(sessions.keys())
     assert [m.text for m in run(sessions.load(key))][::2] == ["one two", "```\nx\n```"]
+
+
+def test_a_conversation_names_its_model_and_breaks_no_word(tmp_path: Path) -> None:
+    with at_terminal(tmp_path, more={"COLUMNS": "40"}) as keyboard:
+        assert "demo · /help helps" in keyboard.read_until("/help helps")
+        keyboard.type("/help\r")
+        helped = keyboard.read_until("leaves.")
+        keyboard.type("/model xylophone-of-nobody\r")
+        refused = keyboard.read_until("\nmodels.")
+        keyboard.type("/model\r")
+        keyboard.read_until("demo\r\n")
+        keyboard.type("/quit\r")
+        keyboard.read_all()
+    assert f"show or change the\r\n{' ' * 17}model\r\n" in helped
+    assert "The model\r\n'xylophone-of-nobody' does not exist\r\nhere." in refused
 
 
 def test_ctrl_c_in_a_conversation_stops_the_answer_and_twice_leaves(tmp_path: Path) -> None:

@@ -9,16 +9,20 @@ import stat
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codexgate.cli import main, serve, terminal
 from codexgate.errors import STATUS, Fault, GateError
+from codexgate.records import Health
 from codexgate.settings import load_settings
 
 from .servers.program import COMMAND, codexgate, environment
 
+MAKES = re.compile(r"\b(mkdir|makedirs)\(")
 IMPORTED = re.compile(r"^import time:.*\| +(\S+)$", re.MULTILINE)
 
 
@@ -77,12 +81,15 @@ def test_every_command_has_help_and_a_stub_that_agrees(name: str, tmp_path: Path
         (["--color", "blue", "models"], 2, "'blue' is none of auto, always, never"),
         (["chat", "--max-tokens", "0", "hi"], 2, "0 is not at least 1"),
         (["chat", "--temperature", "warm", "hi"], 2, "'warm' is not a number"),
+        (["chat", "--temperature", "nan", "hi"], 2, "'nan' is not a number"),
+        (["chat", "--effort", "silly", "hi"], 2, "'silly' is none of minimal, low, medium, high"),
         (["chat", "--codex-sandbox", "none", "hi"], 2, "is none of read-only"),
         (["chat"], 2, "There is nothing to ask"),
         (["chat", "-m", "nope", "hi"], 5, "The model 'nope' does not exist"),
         (["chat", "--config", "no.toml", "hi"], 2, "no.toml"),
         (["models", "pull", "x"], 6, "No backend here can install models"),
         (["models", "show", "a\x1b[2Jb"], 5, "a\\x1b[2Jb"),
+        (["serve", "--backend", "codex", "--codex-cwd", "no"], 2, "There is no folder no."),
         (["serve", "--host", "0.0.0.0"], 4, "needs an API key. Make one: codexgate key make"),
     ],
 )
@@ -111,6 +118,26 @@ def test_every_kind_has_an_exit_code() -> None:
     }
     assert codes["unavailable"] == codes["timeout"] == 6
     assert codes["authentication"] == codes["permission"] == 4
+
+
+def test_a_missing_login_has_the_exit_code_of_one(tmp_path: Path) -> None:
+    more = {"CODEXGATE_BACKENDS": "codex", "CODEX_HOME": str(tmp_path / "none")}
+    found = codexgate(tmp_path, "chat", "-m", "codex/x", "hi", more=more)
+    assert (found.returncode, b"Codex is not signed in." in found.stderr) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("message", "advice", "text"),
+    [
+        ("It is down.", "Start it.", "It is down. Start it."),
+        ("Ollama: file does not exist", "See the names.", "Ollama: file does not exist. See the names."),
+        ("Is it there?", "Look.", "Is it there? Look."),
+        ("not found", "", "not found"),
+        ("", "Start it.", "Start it."),
+    ],
+)
+def test_what_happened_and_what_to_do_are_two_sentences(message: str, advice: str, text: str) -> None:
+    assert Fault("upstream", message, advice).text == Health("down", message, advice=advice).text == text
 
 
 def test_colour_is_for_terminals_unless_asked_for(tmp_path: Path) -> None:
@@ -158,6 +185,10 @@ def test_completion_knows_commands_flags_and_models(tmp_path: Path) -> None:
     assert complete(tmp_path, "codexgate chat -m ") == ["demo"]
     assert complete(tmp_path, "codexgate models show d") == ["demo", "demo-embed"]
     assert complete(tmp_path, "codexgate serve --model x") == []
+    assert complete(tmp_path, "codexgate serve --backend ") == ["codex", "ollama", "demo", "local"]
+    assert complete(tmp_path, "codexgate chat --session ") == []
+    codexgate(tmp_path, "chat", "--session", "work", "hi")
+    assert complete(tmp_path, "codexgate chat --session w") == ["work"]
 
 
 def test_completion_is_silent_when_it_cannot_know(tmp_path: Path) -> None:
@@ -191,20 +222,106 @@ def test_a_reader_that_leaves_is_told_nothing(arguments: list[str], unbuffered: 
     assert (found.returncode, found.stderr) == (1, b"")
 
 
+def redirected(home: Path, redirections: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command by a shell, its streams as `redirections` say."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirections}', "sh", *COMMAND, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(home),
+        cwd=home,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["--help"],
+        ["models"],
+        ["models", "--json"],
+        ["chat", "x"],
+        ["config"],
+        ["chat", "x", "--json"],
+    ],
+)
+@pytest.mark.parametrize(
+    ("redirection", "why"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
+)
+def test_an_output_that_cannot_be_written_is_told_in_a_line(
+    arguments: list[str], redirection: str, why: str, tmp_path: Path
+) -> None:
+    found = redirected(tmp_path, redirection, *arguments)
+    assert (found.returncode, found.stdout) == (1, b"")
+    assert found.stderr.decode() == f"codexgate: The output cannot be written: {why}.\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+@pytest.mark.parametrize(
+    ("redirections", "arguments", "code"),
+    [
+        ("2>/dev/full", ["chat", "-m", "nope", "x"], 5),
+        ("2>&-", ["chat", "-m", "nope", "x"], 5),
+        ("2>/dev/full", ["chat", "--effort", "silly", "x"], 2),
+        ("2>/dev/full", ["chat", "--memory", "nope", "x"], 0),
+        ("2>&-", ["models"], 0),
+        ("<&-", ["chat", "x"], 0),
+        ("<&-", ["chat"], 2),
+        ("0>there", ["chat", "x"], 2),
+        ("<&- >&- 2>&-", ["models"], 1),
+    ],
+)
+def test_streams_that_cannot_be_used_change_no_exit_code(
+    redirections: str, arguments: list[str], code: int, tmp_path: Path
+) -> None:
+    found = redirected(tmp_path, redirections, *arguments)
+    assert found.returncode == code
+    assert b"Traceback" not in found.stderr
+    assert bool(found.stdout) == (code == 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["chat", "hi"], ["models"], ["memory", "persist", "x"], ["key", "make"], ["connect", "codex"]],
+    ids=" ".join,
+)
+def test_what_is_made_for_the_data_is_its_owners_alone(arguments: list[str], tmp_path: Path) -> None:
+    """Whatever command is the first; with the packaged Codex, which gets a home of its own there."""
+    kept = tmp_path / "a" / "b" / "kept"
+    names = {"CODEXGATE_DATA_DIR": str(kept), "CODEXGATE_BACKENDS": "codex,demo"}
+    before = os.umask(0o022)
+    try:
+        codexgate(tmp_path, *arguments, more=names)
+    finally:
+        os.umask(before)
+    folders = [kept, kept.parent, kept.parent.parent, *filter(Path.is_dir, kept.iterdir())]
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in folders}
+    assert set(modes.values()) == {0o700}, modes
+
+
+def test_folders_are_made_in_one_place() -> None:
+    package = Path(main.__file__).parent.parent
+    makers = {path.stem for path in package.rglob("*.py") if MAKES.search(path.read_text("utf-8"))}
+    assert makers == {"folders", "worktree"}  # which makes one in git's own
+
+
 # serve
 
 
 class Served:
     """A gate that is served by a process."""
 
-    def __init__(self, home: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, *arguments: str, more: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
             [*COMMAND, "serve", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(home),
+            env=environment(home, more),
             cwd=home,
         )
 
@@ -251,10 +368,137 @@ def test_serve_in_json_says_everything_in_the_log(tmp_path: Path) -> None:
     assert all(json.loads(line) for line in rest.splitlines())
 
 
+def test_a_hangup_reads_the_settings_anew(tmp_path: Path) -> None:
+    def asked(key: str = "") -> tuple[int, set[str]]:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        request = urllib.request.Request(f"{url}/v1/models/nick", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, {json.load(answer)["id"]}
+        except urllib.error.HTTPError as error:
+            return error.code, set()
+
+    def hang_up(text: str, event: str) -> dict[str, Any]:
+        file.write_text(text)
+        served.process.send_signal(signal.SIGHUP)
+        told: dict[str, Any] = json.loads(served.read_until(event).splitlines()[-1])
+        return told
+
+    file = tmp_path / "gate.toml"
+    file.write_text("")
+    served = Served(tmp_path, "--port", "0", "--log-format", "json", "--config", str(file))
+    url = json.loads(served.read_until("service.init"))["url"]
+    assert asked() == (404, set())
+    told = hang_up(
+        '[server]\napi_key = "secret"\n[aliases]\nnick = "demo"\n[retrieval]\nlimit = 3\n', "settings.reread"
+    )
+    assert told["after_restart"] == "retrieval.limit"
+    assert asked() == (401, set())
+    assert asked("secret")[0] == 200
+    told = hang_up("[server]\napi_kye = 1\n", "settings.refused")
+    assert "api_kye" in told["reason"]
+    assert asked("secret")[0] == 200, "what was good before still counts"
+    hang_up("", "settings.reread")
+    assert asked() == (404, set())
+    assert served.stop()[0] == 0
+
+
+def test_what_a_hangup_changes_is_documented() -> None:
+    text = (Path(main.__file__).parents[3] / "docs" / "settings.md").read_text("utf-8")
+    section = text.split("## While it runs")[1].split("\n## ")[0]
+    assert set(re.findall(r"`([a-z_.]+)`", section)) == serve.REREAD | {"after_restart"}
+
+
+def test_a_hangup_opens_no_door(tmp_path: Path) -> None:
+    file = tmp_path / "gate.toml"
+    file.write_text('[server]\nhost = "0.0.0.0"\napi_key = "secret"\n')
+    served = Served(tmp_path, "--port", "0", "--log-format", "json", "--config", str(file))
+    port = json.loads(served.read_until("service.init"))["url"].rpartition(":")[2]
+    file.write_text('[server]\nhost = "127.0.0.1"\n')  # which is not where it listens
+    served.process.send_signal(signal.SIGHUP)
+    assert "0.0.0.0 needs an API key" in served.read_until("settings.refused")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5)
+    served.stop()
+
+
 def test_serve_on_a_unix_socket_is_its_owners_alone(tmp_path: Path) -> None:
     served = Served(tmp_path, "--uds", "s", "--log-format", "text")
-    served.read_until("curl --unix-socket")
+    said = served.read_until("curl --unix-socket")
+    assert re.search(r"service\.init .*routes=\d+$", said, re.MULTILINE)
     assert stat.S_IMODE((tmp_path / "s").stat().st_mode) & 0o077 == 0
+    assert served.stop()[0] == 0
+
+
+def ask_at(path: Path, request: bytes) -> bytes:
+    """What a gate at the Unix socket answers, to its end."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(15)
+        caller.connect(str(path))
+        caller.sendall(request)
+        return b"".join(iter(lambda: caller.recv(65536), b""))
+
+
+def test_serve_leaves_a_live_gate_its_socket_and_takes_a_dead_ones(tmp_path: Path) -> None:
+    asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    first = Served(tmp_path, "--uds", "s")
+    first.read_until("curl --unix-socket")
+    found = codexgate(tmp_path, "serve", "--uds", "s")
+    assert found.returncode == 1
+    assert found.stderr == b"codexgate: s is taken. Stop what listens there, or take another path.\n"
+    assert b" 200 " in ask_at(tmp_path / "s", asked)
+    first.stop(signal.SIGKILL)
+    assert (tmp_path / "s").is_socket()
+    next_one = Served(tmp_path, "--uds", "s")
+    next_one.read_until("curl --unix-socket")
+    assert b" 200 " in ask_at(tmp_path / "s", asked)
+    assert next_one.stop()[0] == 0
+
+
+def test_serve_leaves_what_is_no_socket(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("mine")
+    found = codexgate(tmp_path, "serve", "--uds", "s")
+    assert (found.returncode, found.stderr) == (
+        1,
+        b"codexgate: s is there, and no socket. Take another path.\n",
+    )
+    assert (tmp_path / "s").read_text() == "mine"
+    found = codexgate(tmp_path, "serve", "--uds", "s" * 200)
+    assert (found.returncode, found.stderr.count(b"\n"), b"too long" in found.stderr) == (1, 1, True)
+
+
+@pytest.mark.parametrize("numbers", [("SIGINT", "SIGINT"), ("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM")])
+def test_a_second_signal_ends_serve_at_once_and_streams_are_told(
+    numbers: tuple[str, str], tmp_path: Path
+) -> None:
+    served = Served(tmp_path, "--uds", "s", more={"CODEXGATE_DEMO_PACE": "1"})
+    served.read_until("curl --unix-socket")
+    body = b'{"model": "demo", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(15)
+        caller.connect(str(tmp_path / "s"))
+        caller.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+        told = b""
+        while b"You" not in told:
+            told += caller.recv(65536)
+        served.process.send_signal(signal.Signals[numbers[0]])
+        served.read_until("service.stop")
+        code, out, err = served.stop(signal.Signals[numbers[1]])
+        assert (code, out, err.count("Traceback")) == (130, "", 0), err
+        told += b"".join(iter(lambda: caller.recv(65536), b""))
+    assert b'"error"' in told and told.endswith(b"0\r\n\r\n")
+
+
+def test_serve_tells_which_names_of_the_settings_no_model_has(tmp_path: Path) -> None:
+    (tmp_path / "codexgate.toml").write_text(
+        'default_model = "nosuch"\n[aliases]\ngood = "demo"\nbad = "nope"\n'
+    )
+    served = Served(tmp_path, "--port", "0")
+    said = served.read_until("model = ")
+    assert re.search(r"model\.missing setting=default_model reason=.*'nosuch' does not exist", said)
+    assert re.search(r"model\.missing setting=aliases\.bad reason=.*'nope', for which 'bad' stands", said)
+    assert "setting=aliases.good" not in said
     assert served.stop()[0] == 0
 
 

@@ -104,7 +104,7 @@ def test_identical_deltas_are_kept(tmp_path: Path) -> None:
 def test_reasoning(tmp_path: Path) -> None:
     events = turn(tmp_path, "SC:reason")
     reply = fold(events)
-    assert reply.reasoning == "**Thinking**\n\nfirst\n\nsecondraw thought"
+    assert reply.reasoning == "**Thinking**\n\nfirst\n\nsecond\n\nraw thought"
     assert reply.text == "Thought."
     assert isinstance(events[0], ReasoningDelta)
 
@@ -431,6 +431,42 @@ def test_without_a_program_it_is_absent_and_says_how_to_install_it(tmp_path: Pat
     codex = Codex(CodexOptions(binary="no-such-codex"), tmp_path, {"PATH": ""})
     health = run(codex.probe())
     assert (health.state, "pip install" in health.advice) == ("absent", True)
+
+
+def test_a_folder_that_is_gone_is_not_the_programs_fault(tmp_path: Path) -> None:
+    codex = Codex(CodexOptions(cwd=tmp_path / "gone"), tmp_path / "data")
+    health = run(codex.probe())
+    assert health.state == "down"
+    assert health.summary == f"Codex cannot work in {tmp_path / 'gone'}: No such file or directory."
+
+
+def test_a_question_that_codex_does_not_take_is_too_long(tmp_path: Path) -> None:
+    (failed,) = [event.fault for event in turn(tmp_path, "x" * (2**20 + 1)) if isinstance(event, Failed)]
+    assert (failed.kind, failed.code, failed.param, failed.retryable) == (
+        "invalid_request",
+        "context_length_exceeded",
+        "messages",
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("provider", "advice"),
+    [
+        ({}, "Check the provider's key, at `model_providers.scripted`."),
+        ({"env_key": "A_KEY"}, "Check the provider's key, in the environment variable A_KEY."),
+        ({"requires_openai_auth": True}, ""),
+    ],
+)
+def test_who_is_not_let_in_by_a_provider_is_told_its_own_way(
+    provider: dict[str, Any], advice: str, tmp_path: Path
+) -> None:
+    assert host.read(make_codex_home(tmp_path, "http://127.0.0.1:1", **provider)).signing_in == advice
+
+
+def test_a_login_does_not_help_with_a_provider_of_ones_own(tmp_path: Path) -> None:
+    (failed,) = [event.fault for event in turn(tmp_path, "SC:e401") if isinstance(event, Failed)]
+    assert failed.advice == "Check the provider's key, at `model_providers.scripted`."
 
 
 def test_without_a_login_nothing_is_offered(tmp_path: Path) -> None:

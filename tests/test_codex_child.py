@@ -281,7 +281,7 @@ def test_what_a_dead_gate_left_is_ended_and_nothing_else(elsewhere: str) -> None
         sleep(CODEXGATE_CHILD=f"{namespace}-{decoy.pid}-{looked.started - 1}-1"),
         sleep(CODEXGATE_CHILD=f"{namespace}-{pid}-{int(started) - 1}-7"),
     ]
-    shell = "env -i /bin/sh -c 'echo up; exec /bin/sleep 60' & wait"
+    shell = "env -i /bin/sh -c 'echo up; exec /bin/sleep 60' & wait; exec /bin/sleep 60"  # or it ends by itself first
     mark = {"CODEXGATE_CHILD": f"{namespace}-{decoy.pid}-1-2"}
     family = subprocess.Popen(["/bin/sh", "-c", shell], env=mark, stdout=subprocess.PIPE)
     left.append(family)

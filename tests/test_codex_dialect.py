@@ -126,6 +126,11 @@ def test_a_login_that_is_missing_is_told_how_to_be_made() -> None:
     assert fault is not None and "codex login" in fault.advice
 
 
+def test_a_providers_refusal_is_its_sentence() -> None:
+    fault = fold(one("bad_request_upstream_becomes_500")).fault
+    assert fault is not None and fault.message == "Unsupported parameter: foo"
+
+
 def test_commentary_is_not_answer() -> None:
     events = one("commentary_is_glued_to_the_answer")
     said = [event for event in events if isinstance(event, Commentary | TextDelta)]
@@ -137,7 +142,7 @@ def test_reasoning_parts_are_apart() -> None:
     texts = [event.text for event in one("reasoning_parts_run_together") if isinstance(event, ReasoningDelta)]
     assert "".join(texts) == (
         "**Thinking about it**\n\nFirst I consider the question.\n\n"
-        "**Deciding**\n\nThen I decide.raw chain of thought text here"
+        "**Deciding**\n\nThen I decide.\n\nraw chain of thought text here"
     )
 
 
@@ -155,6 +160,8 @@ def test_a_commands_output_is_complete_and_once() -> None:
 @pytest.mark.parametrize("name", ["failed_command_is_shown_as_success", "declined_command_ends_the_turn"])
 def test_a_command_that_failed_is_not_ok(name: str) -> None:
     assert [ok for _, stage, _, ok in tools(name) if stage == "finished"] == [False]
+    declined = [event.declined for event in one(name) if isinstance(event, ToolEvent)]
+    assert declined[-1] is name.startswith("declined")
 
 
 def test_a_web_search_has_its_query() -> None:

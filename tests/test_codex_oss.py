@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from codexgate.backends.codex.find import find_binary
+from codexgate.backends.demo import Demo, DemoOptions
 from codexgate.backends.ollama import Ollama, OllamaOptions
 from codexgate.server import app as server
 from codexgate.stages.written import read_written_calls
@@ -97,7 +98,8 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     async with ScriptedOllama() as ollama:
         kept = Responses(tmp_path / "responses.db")
         backend = Ollama(OllamaOptions(url=ollama.url))
-        async with serving(backend, kept=kept, stages=[read_written_calls]) as url:
+        demo = Demo(DemoOptions(pace=0))
+        async with serving(backend, demo, kept=kept, stages=[read_written_calls]) as url:
             yield Bench(url, ollama, folder, home, asked)
 
 
@@ -135,6 +137,15 @@ def test_codex_oss_works_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert [message["content"] for message in again if message["role"] == "user"][-1] == "what now?"
             assert "I changed the notes." in [message["content"] for message in again]
             assert gate.refused() == []
+
+    run(scenario())
+
+
+def test_the_demo_model_of_the_banner_runs_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, monkeypatch) as gate:
+            status, out, err = await gate.codex(*EXEC, *OSS[:-1], "demo", "ls")
+            assert (status, "Process exited with code 0" in out, "notes.txt" in out) == (0, True, True), err
 
     run(scenario())
 

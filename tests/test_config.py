@@ -163,7 +163,7 @@ def test_variables_that_make_no_whole_entry(tmp_path: Path) -> None:
     said = refused(tmp_path, environ={"CODEXGATE_BOXES_BIG_TOKEN": "s3cret"})
     assert said == "CODEXGATE_BOXES_BIG_TOKEN: boxes.big needs url."
     said = refused(tmp_path, environ={"CODEXGATE_BOXES_BIG_TOKNE": "s3cret"})
-    assert said.startswith("CODEXGATE_BOXES_BIG_TOKNE: CODEXGATE_BOXES_BIG_TOKNE is not a setting.")
+    assert said.startswith("CODEXGATE_BOXES_BIG_TOKNE is not a setting.")
 
 
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
@@ -239,8 +239,9 @@ FILES = [
     ("server.api_key = 12345678", "./gate.toml:1: server.api_key must be text, got a number."),
     (
         '[log]\nformat = "jsn"',
-        "./gate.toml:2: log.format must be one of json, text, got text. Did you mean json?",
+        "./gate.toml:2: log.format must be one of json, text, got 'jsn'. Did you mean json?",
     ),
+    ('log.format = "xml"', "./gate.toml:1: log.format must be one of json, text, got another text."),
     ("limit = 1.5", "./gate.toml:1: limit must be a whole number, got a number."),
     ("server = 1", "./gate.toml:1: server must be a table, got a number."),
     ("[[server]]\nport = 1", "./gate.toml:1: server must be a table, got a list."),
@@ -279,15 +280,15 @@ def test_a_byte_order_mark_and_crlf_are_no_failure(tmp_path: Path) -> None:
 ENVIRONMENTS = [
     (
         {"CODEXGATE_SERVER_PROT": "1"},
-        "CODEXGATE_SERVER_PROT: CODEXGATE_SERVER_PROT is not a setting. Did you mean CODEXGATE_SERVER_PORT?",
+        "CODEXGATE_SERVER_PROT is not a setting. Did you mean CODEXGATE_SERVER_PORT?",
     ),
     (
         {"CODEXGATE_PORT": "1"},
-        "CODEXGATE_PORT: CODEXGATE_PORT is not a setting. Did you mean CODEXGATE_SERVER_PORT?",
+        "CODEXGATE_PORT is not a setting. Did you mean CODEXGATE_SERVER_PORT?",
     ),
     (
         {"CODEXGATE_ALIASES": "x"},
-        "CODEXGATE_ALIASES: CODEXGATE_ALIASES is not a setting. `codexgate config` lists every setting.",
+        "CODEXGATE_ALIASES is not a setting. `codexgate config` lists every setting.",
     ),
     (
         {"CODEXGATE_SERVER_PORT": "high"},
@@ -295,7 +296,7 @@ ENVIRONMENTS = [
     ),
     (
         {"CODEXGATE_LOG_FORMAT": "JSON"},
-        "CODEXGATE_LOG_FORMAT: log.format must be one of json, text, got text.",
+        "CODEXGATE_LOG_FORMAT: log.format must be one of json, text, got 'JSON'. Did you mean json?",
     ),
     (
         {"CODEXGATE_SERVER_DRAIN": "nan"},

@@ -18,7 +18,7 @@ from codexgate.backends.demo import Demo, DemoOptions
 from codexgate.backends.ollama import OllamaOptions
 from codexgate.cli import offer, remote
 from codexgate.cli.connect import clients as completions
-from codexgate.connect.clients import CLIENTS, Places, Target, advise, quoted
+from codexgate.connect.clients import CLIENTS, Places, Target, advise, quoted, shortly
 from codexgate.errors import GateError
 from codexgate.records import Ability, Model
 from codexgate.settings import ServerOptions, Settings
@@ -44,6 +44,22 @@ LISTED = Path("/d/codex-models.json")
 
 
 # What each client is told
+
+
+def test_the_gate_says_of_itself_what_each_client_is_told() -> None:
+    models = {"gpt": Model("gpt", "codex", abilities=CHAT, context=272_000), "qwen3:8b": QWEN}
+    shown = {each.about: each.text for each in shortly(OPEN.url, models, "", needs_key=False)}
+    assert shown["For codex --oss:"] in told("codex", OPEN)  # no Codex inside of Codex
+    gpt = Target(url=OPEN.url, model=Model("gpt", ""))
+    assert shown["For Open WebUI:"] in told("open-webui", gpt)
+    assert 'model = "gpt"' in shown["For OpenAI clients:"]
+    chosen = [each.text for each in shortly(OPEN.url, models, "qwen3:8b", needs_key=False)]
+    assert all("qwen3:8b" in text and "gpt" not in text for text in chosen)
+    locked = {each.about: each.text for each in shortly(LOCKED.url, models, "qwen3:8b", needs_key=True)}
+    assert locked["For Open WebUI:"] in told("open-webui", LOCKED)
+    assert "For codex --oss:" not in locked
+    [socket] = shortly("unix:/s", models, "qwen3:8b", needs_key=False)
+    assert socket.text in told("curl", Target(url="unix:/s", model=QWEN))
 
 
 def told(client: str, target: Target) -> str:

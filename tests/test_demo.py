@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codexgate.backends.demo import Demo, DemoOptions
-from codexgate.backends.demo.backend import answer
-from codexgate.backends.demo.sample import sample
+from codexgate.backends.demo.backend import READ, answer
+from codexgate.backends.demo.sample import SIZE, sample
 from codexgate.chat import ChatRequest, Format, Message, Sampling, Text, Tool, ToolChoice
 from codexgate.events import Done, ToolEvent, Usage
 from codexgate.fold import fold
@@ -115,6 +115,12 @@ SCHEMAS: list[dict[str, Any]] = [
     {"anyOf": [{"type": "boolean"}, {"type": "string"}]},
     {"allOf": [{"type": "object"}, {"properties": {"c": {"const": 7}}, "required": ["c"]}]},
     {"type": "string", "minLength": 12, "maxLength": 14},
+    {"type": "integer", "minimum": 1.5, "maximum": 2.5},
+    {
+        "type": "object",
+        "properties": {"cmd": {"type": "string"}, "shell": {"const": "sh"}},
+        "required": ["cmd"],
+    },
     {"type": "object", "properties": {"next": {"$ref": "#"}}},
     {},
 ]
@@ -126,6 +132,77 @@ def test_a_sample_satisfies_its_schema(schema: dict[str, Any]) -> None:
         jsonschema.validate(sample(schema), schema)
     assert sample(schema) == sample(schema)
     json.dumps(sample(schema))
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "written"),
+    [
+        ({"type": "number"}, "hi", "1"),  # what Codex calls its counts, into which 1.0 does not go
+        ({"type": "number", "minimum": 250}, "hi", "250"),
+        ({"type": "number"}, "wait 2.5 s", "2.5"),
+        ({"type": "integer"}, "wait 2.5 s", "2"),
+        ({"type": "integer"}, "9" * 400, "1"),
+        (
+            {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}, "required": ["a"]},
+            "x",
+            '{"a":"x"}',
+        ),
+    ],
+)
+def test_arguments_are_what_a_strict_reader_takes(schema: dict[str, Any], text: str, written: str) -> None:
+    request = ask(text, tools=(Tool("wait", parameters={"type": "object", "properties": {"v": schema}}),))
+    (call,) = fold(answer(request)).tool_calls
+    assert call.arguments == '{"v":' + written + "}"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"effort": "high"},
+        {"raw": True},
+        {"raw": True, "suffix": "the end"},
+        {"format": Format("json")},
+        {"format": Format("schema", SCHEMAS[0])},
+        {"tools": (WEATHER, Tool("time"))},
+    ],
+    ids=str,
+)
+def test_the_middle_of_a_long_text_is_not_read(fields: dict[str, Any]) -> None:
+    """It answers on the loop, on which everybody else's answers are made too."""
+    one, other = ("y " * READ + middle + " y" * READ for middle in ("what time is it?", "what_tide_is_it?"))
+    assert answer(ask(one, **fields)) == answer(ask(other, **fields))
+
+
+NESTED = {"type": "object", "properties": {name: {"$ref": "#"} for name in "abcdefghij"}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        NESTED,
+        {"type": "array", "items": {"const": "x" * 1000}, "minItems": 10**9},
+        {"type": "array", "items": NESTED, "minItems": 10**9},
+        {"type": "string", "minLength": 10**9},
+        {"type": "object", "properties": {str(key): {} for key in range(100_000)}},
+    ],
+    ids=lambda schema: str(schema)[:60],
+)
+def test_a_small_schema_gets_no_huge_value(schema: dict[str, Any]) -> None:
+    assert len(json.dumps(sample(schema))) < 2 * SIZE
+
+
+def test_of_a_long_result_the_beginning_is_repeated() -> None:
+    result = Message("tool", (Text("y " * 2_000_000),))
+    assert len(fold(answer(ChatRequest("demo", (result,)))).text) < 2 * READ
+
+
+def test_a_long_prompt_is_counted_by_its_beginning() -> None:
+    def prompt(text: str) -> int:
+        return next(event.prompt for event in answer(ask(text)) if isinstance(event, Usage))
+
+    assert (prompt("hello there"), prompt("four " * 100_000)) == (2, 100_000)
+    assert fold(answer(ask("four " * 100_000))).text.startswith("You wrote more than 2,000 words,")
 
 
 def test_the_answer_has_the_format_that_was_asked_for() -> None:

@@ -3,13 +3,14 @@
 import itertools
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from codexgate.chat import (
     ChatRequest,
     Document,
+    Effort,
     Format,
     Image,
     Message,
@@ -182,6 +183,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         for text in ("[]", "{", '"{}"', "null", "[" * 100_000)
     },
 }
+
+
+def test_every_effort_is_one_of_ollamas_and_another_is_refused_with_those_there_are() -> None:
+    assert set(asking.THINK) == set(get_args(Effort))
+    with pytest.raises(GateError, match=r"no reasoning effort 'hard'\. There are none, minimal, low, medium"):
+        ask(Message("user", (Text("x"),)), effort="hard")
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -477,6 +484,16 @@ def test_errors(case: str) -> None:
 def test_an_unknown_model_is_told_how_to_come_by_it() -> None:
     fault = errors.fault(404, b'{"error":"model \'{x}\' not found"}', "{x}")
     assert fault.advice == "Install it: codexgate models pull {x}"
+
+
+@pytest.mark.parametrize(
+    ("reason", "name"),
+    [("model 'demo' not found", "demo"), ('model "a/b:c" not found, try pulling it first', "a/b:c")]
+    + [(f"model {name} not found", "NAME") for name in ("", "'a; rm b'", "which was asked for")],
+)
+def test_of_what_was_passed_on_the_model_is_named_as_ollama_names_it(reason: str, name: str) -> None:
+    fault = errors.relay_fault(400, json.dumps({"error": reason}).encode())
+    assert fault.advice == f"Install it: codexgate models pull {name}"
 
 
 PULLS = {

@@ -74,6 +74,33 @@ def test_a_name_that_nobody_has_suggests_what_is_near() -> None:
     assert "qwen3:8b" in fault.advice
 
 
+def test_an_alias_of_nothing_is_told_with_both_names_and_offered_to_nobody() -> None:
+    gate = Gate(GATE, aliases={"quick": Alias(model="quicj"), "fast": Alias(model="b")})
+    for name, said in (
+        ("quick", "'quicj', for which 'quick' stands, does not"),
+        ("quicc", "'quicc' does not"),
+    ):
+        with pytest.raises(GateError) as missing:
+            find(gate, name)
+        assert said in missing.value.fault.message
+        assert "quick" not in missing.value.fault.advice
+    with pytest.raises(GateError, match="Did you mean fast"):
+        find(gate, "fasd")
+
+
+def test_names_in_the_settings_that_nobody_has_are_known() -> None:
+    async def missing(gate: Gate) -> dict[str, Fault]:
+        return await gate.missing()
+
+    aliases = {"bad": Alias(model="nope"), "good": Alias(model="b"), "two": Alias(model="two/a")}
+    found = run(missing(Gate(GATE, aliases=aliases, default_model="nosuch")))
+    assert list(found) == ["default_model", "aliases.bad", "aliases.two"]
+    assert "'nosuch' does not exist" in found["default_model"].text
+    assert run(missing(Gate(GATE, aliases={"good": Alias(model="b")}, default_model="good"))) == {}
+    down = Gate([Down(name="ollama"), offering("demo", "demo")], aliases={"a": Alias(model="ollama/x")})
+    assert run(missing(down)) == {}  # that it is down is told by its own line
+
+
 def test_a_backend_that_is_down_is_named_and_the_others_work() -> None:
     gate = Gate([Down(name="ollama"), offering("demo", "demo")])
     assert [model.id for model in run(gate.models())] == ["demo"]

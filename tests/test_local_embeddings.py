@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import pytest
 
+import codexgate
 from codexgate.backends.local import Local
 from codexgate.backends.local.backend import Encoder, Packaged
 from codexgate.chat import ChatRequest
@@ -29,6 +31,7 @@ ROWS = [
 MEMORIES, QUESTIONS, LURES = (list(column) for column in zip(*ROWS, strict=True))
 """Of each row: something kept, a question for it in other words, and something else in the question's words."""
 WORD = re.compile(r"\w+")
+LOADS = re.compile(r"^\s*(?:import|from) onnxruntime\b", re.MULTILINE)
 
 T = TypeVar("T")
 
@@ -119,6 +122,43 @@ def test_they_work_without_a_network_and_run_nobody_elses_code() -> None:
         [*without_network(), sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.splitlines() == ["local 2", "local-fast 2"], done.stderr
+
+
+NO_TELEMETRY = """
+import asyncio, os, sys
+
+def look(event, args):
+    if event == "import" and args[0] == "onnxruntime":
+        print("loaded with", os.environ.get("ORT_DISABLE_TELEMETRY"))
+
+sys.addaudithook(look)
+from codexgate.backends.local import Local
+
+async def main():
+    backend = Local()
+    await backend.embed("local", ["hello"])
+    await backend.aclose()
+
+asyncio.run(main())
+"""
+
+
+def test_telemetry_is_off_before_its_library_is_there(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", NO_TELEMETRY],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "ORT_DISABLE_TELEMETRY": "0"},
+    )
+    assert done.stdout.split("\n")[0] == "loaded with 1", done.stderr
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_one_module_alone_loads_it() -> None:
+    package = Path(codexgate.__file__).parent
+    found = [path.name for path in package.rglob("*.py") if LOADS.search(path.read_text("utf-8"))]
+    assert found == ["minilm.py"]
 
 
 MODELS = ["local", "local-fast"]

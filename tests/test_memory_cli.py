@@ -159,6 +159,7 @@ def test_an_empty_argument_is_not_a_reason_to_read_what_was_piped_in(tmp_path: P
         (["export", "-o", "none/x"], 2, "cannot be written"),
         (["delete"], 2, "either ids or a --namespace"),
         (["delete", "x", "--namespace", "y"], 2, "either ids or a --namespace"),
+        (["delete", "-n", "y"], 2, "write it out: --namespace"),
         (["delete", "--namespace", "y"], 2, "Say --yes"),
         (["delete", "--namespace", "y", "--yes"], 5, "nothing in the namespace y"),
         (["delete", "x"], 5, "0 of 1 were deleted"),

@@ -230,6 +230,15 @@ def test_the_prefix_chooses_the_installer_else_the_first_that_can() -> None:
             run(install(Gate(backends), name))
 
 
+@pytest.mark.parametrize("name", ["built-in", "other/built-in"])
+def test_no_registry_is_asked_for_a_model_that_comes_with_its_backend(name: str) -> None:
+    async def install() -> list[Progress]:
+        return [each async for each in Gate([able, unable]).pull(name)]
+
+    able, unable = Installing(), Scripted(models=(Model("built-in", "other"),), name="other")
+    assert (run(install()), able.done) == ([], [])
+
+
 def test_the_owner_of_a_model_can_remove_it() -> None:
     backend = Installing()
     model = Model(id="scripted", backend="scripted")

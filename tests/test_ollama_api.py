@@ -194,17 +194,17 @@ def test_what_else_is_asked() -> None:
 HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "nothing": ("chat", b"", "missing request body"),
     "no JSON": ("chat", b"model=m", "not valid JSON"),
-    "no object": ("chat", b"[]", "Expected `object`"),
+    "no object": ("chat", b"[]", "expected an object"),
     "deep": ("chat", b'{"options":' + b"[" * 100_000, ""),
     "no text": ("chat", b"\xff\xfe", ""),
     "no model": ("chat", b'{"messages":[{"role":"user","content":"x"}]}', "model is required"),
     "no model to show": ("show", b"{}", "model is required"),
-    "content in parts": ("chat", b'{"model":"m","messages":[{"role":"user","content":[]}]}', "Expected `str"),
+    "content in parts": ("chat", b'{"model":"m","messages":[{"role":"user","content":[]}]}', "`messages[0].content`: expected text"),
     "a role that is none": ("chat", b'{"model":"m","messages":[{"role":"boss","content":"x"}]}', "role"),
     "arguments as text": (
         "chat",
         b'{"model":"m","messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}]}',
-        "Expected `object",
+        "arguments`: expected an object",
     ),
     "a picture that is none": (
         "chat",
@@ -220,7 +220,7 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "raw with system": ("generate", b'{"model":"m","prompt":"x","raw":true,"system":"s"}', "raw mode"),
     "a template": ("generate", b'{"model":"m","prompt":"x","template":"{{ .Prompt }}"}', "`template`"),
     "a context": ("generate", b'{"model":"m","prompt":"x","context":[1,2]}', "`context`"),
-    "a number to embed": ("embed", b'{"model":"m","input":[1]}', "Expected `str`"),
+    "a number to embed": ("embed", b'{"model":"m","input":[1]}', "`input[0]`: expected text"),
     "an empty text among others": ("embed", b'{"model":"m","input":["a",""]}', "input[1]"),
     "more texts than fit": (
         "embed",

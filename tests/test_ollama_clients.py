@@ -239,7 +239,7 @@ def test_pictures_and_options_go_through() -> None:
     async def scenario() -> None:
         async with bench() as at:
             seen = [{"role": "user", "content": "what is this?", "images": [PNG]}]
-            assert "1 pictures" in ((await at.client.chat("demo", seen)).message.content or "")
+            assert "1 picture" in ((await at.client.chat("demo", seen)).message.content or "")
             told = await at.client.chat(
                 "gemma3:4b", seen, options={"num_predict": 1, "top_k": 2}, keep_alive="5m"
             )

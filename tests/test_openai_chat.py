@@ -199,6 +199,48 @@ def test_refuses_and_names_the_field(fields: dict[str, object], param: str) -> N
     assert (refused.value.fault.kind, refused.value.fault.param) == ("invalid_request", param)
 
 
+def said_of(body: bytes) -> str:
+    with pytest.raises(GateError) as refused:
+        parse(body)
+    return refused.value.fault.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"temperature": 9}, "Invalid value for `temperature`: expected a number <= 2."),
+        ({"n": 200}, "Invalid value for `n`: expected a whole number <= 128."),
+        ({"model": 5}, "Invalid value for `model`: expected text or null, got a whole number."),
+        ({"messages": [{}]}, "`messages[0].role` is missing."),
+        (
+            {"messages": [{"role": "w" * 10_000, "content": "x"}]},
+            "Invalid value for `messages[0].role`: expected one of "
+            "assistant, developer, function, system, tool, user.",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "smell"}]}]},
+            "Invalid value for `messages[0].content[0].type`: expected one of text, image_url, file, refusal.",
+        ),
+    ],
+)
+def test_a_refusal_names_the_field_and_what_it_takes(fields: dict[str, object], said: str) -> None:
+    """OpenAI's client shows the message and nothing else."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
+    assert said_of(msgspec.json.encode(body)) == said
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[]", "Invalid body: expected an object, got an array."),
+        (b'{"messages":[],"model":"\xff"}', "The body is not UTF-8 text."),
+        (b"{", "The body is not valid JSON: Input data was truncated."),
+    ],
+)
+def test_a_body_that_is_none_is_told_in_plain_words(body: bytes, said: str) -> None:
+    assert said_of(body) == said
+
+
 @pytest.mark.parametrize(
     "body",
     [

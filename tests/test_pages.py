@@ -7,6 +7,7 @@ import pytest
 
 from codexgate import __version__
 from codexgate.backends.demo import Demo, DemoOptions
+from codexgate.connect.clients import shortly
 from codexgate.records import Health, Model
 from codexgate.server.app import Listen
 from tests.servers.gateway import client, serving
@@ -27,6 +28,8 @@ class Page(html.parser.HTMLParser):
         self.addresses: set[str] = set()
         self.anchors: set[str] = set()
         self.text = ""
+        self.prose = ""
+        """What stands in paragraphs and in tables."""
         self.feed(text)
         self.close()
         assert self.open == []
@@ -47,6 +50,8 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self.open and self.open[-1] in ("p", "td", "li"):
+            self.prose += data
 
 
 async def get(url: str, path: str, key: str = "") -> tuple[Page, Mapping[str, str]]:
@@ -79,6 +84,10 @@ def test_the_first_page_tells_what_is_here_and_how_to_connect() -> None:
             for told in (__version__, "demo", "ready", "ill", "down", "does not answer", "Start it."):
                 assert told in page.text
             assert "/docs" in page.addresses
+            named = {"demo": Model("demo", "demo", context=128_000, abilities=frozenset({"chat", "tools"}))}
+            for snippet in shortly(url, named, "", needs_key=False):
+                assert f"# {snippet.about}\n{snippet.text}\n" in page.text
+            assert "does not answer. Start it." in page.text
 
     run(scenario())
 
@@ -90,7 +99,7 @@ def test_names_from_elsewhere_are_escaped() -> None:
         backend.health = Health("ready", NASTY)
         async with serving(backend) as url:
             page, _ = await get(url, "/")
-            assert "script" not in page.tags and page.text.count(NASTY) == 4
+            assert "script" not in page.tags and page.text.count(NASTY) == 3
 
     run(scenario())
 
@@ -116,6 +125,7 @@ def test_every_route_and_schema_is_in_the_documentation_and_every_link_leads_som
         assert set(document["components"]["schemas"]) <= page.anchors
         inside = {address.removeprefix("#") for address in page.addresses if address.startswith("#")}
         assert inside <= page.anchors
+        assert "`" not in page.prose
         assert f"curl {url}/v1/chat/completions -H 'Content-Type: application/json'" in page.text
 
     run(scenario())

@@ -409,7 +409,7 @@ def test_a_running_command_is_seen_and_kept_when_the_turn_breaks_off() -> None:
     view.flush()
     assert terminal.text.startswith("$ sleep 9\n  zz")
     view.close(fold([]), "")
-    assert terminal.text == "$ sleep 9\n  zz"
+    assert terminal.text == "$ sleep 9\n  zz\n  interrupted"
 
 
 @settings(max_examples=100)

@@ -197,6 +197,36 @@ def test_a_store_that_is_down_is_not_taken_for_an_item_that_is_gone(tmp_path: Pa
     run(scenario())
 
 
+def test_a_response_that_cannot_be_kept_is_answered_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "responses.db").write_bytes(b"no database" * 1000)
+
+    async def scenario() -> None:
+        for backend, length in ((echoing("one", "two"), 6), (Scripted(TextDelta("one"), Done("length")), 3)):
+            async with gate(tmp_path, backend) as api:
+                answer: Any = await api.responses.create(model=MODEL, input="a")
+                assert (len(answer.output_text), answer.to_dict()["store"]) == (length, False)
+                with pytest.raises(openai.InternalServerError):
+                    await api.responses.retrieve(answer.id)
+                events: list[Any] = [
+                    event async for event in await api.responses.create(model=MODEL, input="a", stream=True)
+                ]
+                assert [event.sequence_number for event in events] == list(range(len(events)))
+                assert [event.response.to_dict()["store"] for event in (events[0], events[-1])] == [
+                    True,
+                    False,
+                ]
+                assert (
+                    events[-1].response.status
+                    == answer.status
+                    == ("completed" if length == 6 else "incomplete")
+                )
+                assert [event.type for event in events].count(events[-1].type) == 1
+                with pytest.raises(openai.InternalServerError):
+                    await api.responses.create(model=MODEL, input="a", background=True)
+
+    run(scenario())
+
+
 def test_a_conversation_collects_what_was_asked_and_answered(tmp_path: Path) -> None:
     async def scenario() -> None:
         backend = echoing("one")

@@ -285,6 +285,14 @@ def test_what_cannot_be_done_is_refused_by_name(fields: dict[str, Any], param: s
     assert (refused.value.fault.status, refused.value.fault.param) == (400, param)
 
 
+def test_the_message_says_in_which_item_what_is_wrong_and_what_would_be_right() -> None:
+    with pytest.raises(GateError) as refused:
+        request = asked(input=[USER, {"type": "message", "role": "robot", "content": "x"}])
+        read(request, (), request.items)
+    said = refused.value.fault.message
+    assert said.startswith("Invalid value for `input[1].role`: expected one of assistant, developer,")
+
+
 def test_unknown_fields_are_counted_and_nulls_are_absent() -> None:
     request = asked(temperature=None, tools=None, future=1, client_metadata={})
     assert request.unknown == ("future",)

@@ -165,6 +165,37 @@ def test_aliases_are_short_or_long(home: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('a = "b"\nb = "a"', ":2: aliases.a must be a model, but 'b' is an alias too."),
+        ('a = "b"\nb = "m"', ":2: aliases.a must be a model, but 'b' is an alias too. Did you mean m?"),
+        ('a = "m"\nm = { model = "m", effort = "high" }', ""),
+    ],
+)
+def test_an_alias_stands_for_a_model(toml: str, said: str, home: Path) -> None:
+    """One of a model's own name gives the model other settings, and may be meant."""
+    (home / "work" / "codexgate.toml").write_text(f"[aliases]\n{toml}\n")
+    if not said:
+        assert "m" in load_settings().settings.aliased
+        return
+    with pytest.raises(GateError) as raised:
+        load_settings()
+    assert said in raised.value.fault.text
+    assert raised.value.fault.code == "invalid_setting"
+
+
+def test_a_key_that_is_empty_is_a_mistake(home: Path) -> None:
+    (home / "work" / "codexgate.toml").write_text('[server]\napi_key = ""\n')
+    with pytest.raises(GateError, match=r"codexgate\.toml:2: server\.api_key is empty\. Leave it out"):
+        load_settings()
+
+
+def test_the_documentation_names_what_a_file_of_the_working_folder_may_not_set() -> None:
+    text = (Path(__file__).parent.parent / "docs/settings.md").read_text("utf-8").partition("```toml")[0]
+    assert {key for key in (*AUTHORITY, "openai.NAME") if f"`{key}`" not in text} == set()
+
+
 # What others call them
 
 

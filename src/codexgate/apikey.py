@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from . import folders
 from .config import Secret
 from .errors import Fault, GateError
 from .settings import Settings
@@ -84,7 +85,7 @@ def rotate(file: Path) -> str:
     file = file.resolve()  # a link to it stays a link
     key = PREFIX + secrets.token_urlsafe(32)
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(file.parent)
         _replace(file, f"{key}\n".encode())
     except OSError as error:
         raise GateError(

@@ -72,7 +72,7 @@ class Fault(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """Message and advice as one line for a person."""
-        return f"{self.message} {self.advice}".strip()
+        return advised(self.message, self.advice)
 
 
 class GateError(Exception):
@@ -84,6 +84,12 @@ class GateError(Exception):
 
     def __reduce__(self) -> tuple[type["GateError"], tuple[Fault]]:
         return (GateError, (self.fault,))
+
+
+def advised(message: str, advice: str) -> str:
+    """What happened and what to do as one line: a full stop between them, where there is none."""
+    stop = "." if advice and message and message[-1] not in ".!?:…" else ""
+    return f"{message}{stop} {advice}".strip()
 
 
 def invalid(message: str, param: str = "", code: str = "", advice: str = "") -> GateError:

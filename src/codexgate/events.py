@@ -107,6 +107,8 @@ class ToolEvent(msgspec.Struct, frozen=True):
     runs_on: RunsOn = "backend"
     ok: bool = True
     """Of `finished` only: the tool succeeded."""
+    declined: bool = False
+    """Of `finished` only: it was not run, because somebody or something said no; then it is not `ok`."""
 
 
 class FileChange(msgspec.Struct, frozen=True):

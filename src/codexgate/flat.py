@@ -172,7 +172,7 @@ class Flat:
         lines = output.feed(event.text)
         if event.stage == "finished":
             del self._running[event.call_id]
-            lines += output.rest() + ([] if event.ok else ["(failed)"])
+            lines += output.rest() + ([] if event.ok else ["(declined)" if event.declined else "(failed)"])
         return self._write(event.call_id, language, lines)
 
     def _start(self, event: ToolEvent) -> list[Event]:

@@ -65,12 +65,16 @@ class Gate:
         """
         self.backends = tuple(backends)
         self.aliases = dict(aliases or {})
-        self._default = default_model
+        self.default_model = default_model
         self._strict = strict
         self._run: Run = _ask_backend
         for stage in reversed(stages):
             self._run = partial(stage, run=self._run)
         self._shelves = {backend.name: _Shelf(backend) for backend in backends}
+
+    def rename(self, aliases: Mapping[str, Alias], default_model: str) -> None:
+        """Have these names for models from now on; who is being answered keeps what was meant."""
+        self.aliases, self.default_model = dict(aliases), default_model
 
     async def models(self) -> list[Model]:
         """Every model of every backend that answers, in the order of the backends."""
@@ -89,13 +93,24 @@ class Gate:
 
     async def model(self, name: str) -> Model:
         """The model that `name` means: an id, `BACKEND/ID` or an alias. Raises GateError."""
-        _, model = await self._find(self._target(name))
+        _, model = await self._find(name)
         return model
+
+    async def default(self) -> Model:
+        """The model of a request that names none. Raises GateError."""
+        _, model = await self._find(self.default_model or await self._first())
+        return model
+
+    async def missing(self) -> dict[str, Fault]:
+        """By setting, names in the settings that no model has now: the default's, and the aliases'."""
+        named = {"default_model": self.default_model} if self.default_model else {}
+        named |= {f"aliases.{name}": name for name in self.aliases}
+        faults = await asyncio.gather(*(self._fault(name) for name in named.values()))
+        return {setting: fault for setting, fault in zip(named, faults, strict=True) if fault}
 
     async def near(self, name: str) -> str:
         """A question that offers names like `name`; empty when there are none."""
-        known = [model.id for model in await self.models()] + list(self.aliases)
-        close = difflib.get_close_matches(name, known, 3, 0.5)
+        close = difflib.get_close_matches(name, await self.names(aliases=True), 3, 0.5)
         return f"Did you mean {' or '.join(close)}?" if close else ""
 
     async def health(self) -> dict[str, Health]:
@@ -125,8 +140,8 @@ class Gate:
 
     async def route(self, request: ChatRequest) -> Route:
         """Find the backend for `request`. Raises GateError: no such model, or it does not chat."""
-        name = request.model or self._default
-        backend, model = await self._find(self._target(name) if name else await self._first())
+        name = request.model or self.default_model
+        backend, model = await self._find(name or await self._first())
         if model.abilities and "chat" not in model.abilities:
             raise _unfit(f"The model '{model.id}' does not chat.", "no_chat")
         request = msgspec.structs.replace(request, model=model.id)
@@ -135,7 +150,7 @@ class Gate:
 
     async def embed(self, name: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
         """Vectors of `texts` by the model that `name` means. Raises GateError."""
-        backend, model = await self._find(self._target(name))
+        backend, model = await self._find(name)
         if not isinstance(backend, Embedder) or (model.abilities and "embedding" not in model.abilities):
             raise _unfit(f"The model '{model.id}' does not embed.", "no_embedding")
         return await backend.embed(model.id, texts, dimensions)
@@ -150,9 +165,13 @@ class Gate:
     async def pull(self, name: str) -> AsyncGenerator[Progress]:
         """Install what `name` means: its prefix chooses the backend, else the first that can.
 
+        A model that comes with its backend is there already, and nobody is asked for it.
         Closing the generator stops it. Raises GateError when there is no such backend, and what that raises.
         """
         wanted, shelves = self._places(name)
+        await asyncio.gather(*(shelf.look() for shelf in shelves))
+        if (found := _seen(wanted, shelves)) and not isinstance(found[0].backend, Installer):
+            return
         for shelf in shelves:
             if isinstance(shelf.backend, Installer):
                 async with shelf.changing(), aclosing(shelf.backend.pull(wanted)) as news:
@@ -233,8 +252,15 @@ class Gate:
             return rest, [self._shelves[prefix]]
         return name, list(self._shelves.values())
 
+    async def _fault(self, name: str) -> Fault | None:
+        try:
+            await self._find(name)
+        except GateError as error:
+            return error.fault if error.fault.code == "model_not_found" else None
+        return None
+
     async def _find(self, name: str) -> tuple[Backend, Model]:
-        wanted, shelves = self._places(name)
+        wanted, shelves = self._places(self._target(name))
         for patience in (0.0, PATIENCE, STUBBORN):  # what is believed first: it costs nothing
             if patience:
                 await asyncio.gather(*(shelf.look(patience) for shelf in shelves))
@@ -252,9 +278,11 @@ class Gate:
         ]
         if down:
             return GateError(down[0])
-        advice = await self.near(name) or "`codexgate models` lists the models."
+        target = self._target(name)
+        advice = await self.near(target) or "`codexgate models` lists the models."
         absent = " ".join(shelf.fault.message for shelf in shelves if shelf.fault)
-        message = f"The model '{name}' does not exist here. {absent}".strip()
+        alias = "" if target == name else f", for which '{name}' stands,"
+        message = f"The model '{target}'{alias} does not exist here. {absent}".strip()
         return GateError(Fault("not_found", message, advice, "model_not_found", "model"))
 
 

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from .errors import advised
+
 Ability = Literal["chat", "tools", "vision", "thinking", "embedding", "insert"]
 State = Literal["ready", "down", "absent"]
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -40,6 +42,11 @@ class Health(msgspec.Struct, frozen=True):
     version: str = ""
     advice: str = ""
     """What to do when it is not ready."""
+
+    @property
+    def text(self) -> str:
+        """Summary and advice as one line for a person."""
+        return advised(self.summary, self.advice)
 
 
 class ThreadRecord(msgspec.Struct, frozen=True):

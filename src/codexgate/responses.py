@@ -268,8 +268,8 @@ class Generation:
             async with aclosing(self._responses.gate.stream(self.route)) as batches:
                 async for batch in batches:
                     told = b"".join([self.encoder.feed(event) for event in batch])
-                    if isinstance(batch[-1], Done | Failed):
-                        await self._finish()
+                    if isinstance(batch[-1], Done | Failed) and not await self._finish():
+                        told = self.encoder.unstored(told)
                     self._tell(batch, told)
                     yield batch
 
@@ -301,19 +301,23 @@ class Generation:
         )
         await self._responses.store.save(record)
 
-    async def _finish(self) -> None:
+    async def _finish(self) -> bool:
+        """Keep it; returns whether it is kept where it should be. Raises GateError for a conversation."""
+        stored = True
         refused = self.encoder.status == "failed" and not self.encoder.response()["output"]
         if self.asked.store and (self.asked.background or not refused):
             try:
                 await self.keep()
             except GateError as error:
-                # The answer is there; that it cannot be gone on with is told when somebody tries.
+                # The answer is there, and paid for; that it cannot be gone on with is told with it.
+                stored = False
                 log.warning("response.error", extra={"fields": {"reason": error.fault.message}})
         if self.asked.conversation and self.encoder.status in ("completed", "incomplete"):
             said = [Item(id, body) for id, body in self._items]
             said += [Item(item["id"], _encode(item)) for item in self.encoder.response()["output"]]
             await self._responses.conversations.add_items(self.asked.conversation, self.owner, said)
         self.kept = True
+        return stored
 
     def _tell(self, batch: list[Event], told: bytes) -> None:
         if self.asked.background:

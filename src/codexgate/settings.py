@@ -20,7 +20,7 @@ from .backends.ollama import OllamaOptions, address
 from .backends.openai import OpenAIOptions
 from .config import FILE_VARIABLE, Foreign, Loaded, Secret, load
 from .embedding import EmbeddingOptions
-from .errors import invalid
+from .errors import GateError, invalid
 from .gate import Alias
 from .logs import Level, LogFormat
 from .stages.artifacts import ArtifactOptions
@@ -132,6 +132,7 @@ def load_settings(
     loaded = load(Settings, file=file, environ=environ, flags=flags, flag_names=FLAGS, foreign=FOREIGN)
     if file == here / FILE and file != config:
         _keep_authority(loaded, file)
+    _check(loaded)
     return loaded
 
 
@@ -165,12 +166,29 @@ def _keep_authority(loaded: Loaded[Settings], file: Path) -> None:
     # Being in its folder is not yet a wish that it decides what may run.
     servers = [key for key in loaded.sources if key.startswith("openai.")]
     for key in (*AUTHORITY, *servers):  # a server may be sent a key that stands in the environment
-        if (source := loaded.sources[key]).startswith("file "):
-            message = (
-                f"{source.removeprefix('file ')}: {key} is not taken from the folder one happens to be in."
-            )
-            advice = f"Name the file if you trust it: --config {file}"
-            raise invalid(message, key, "invalid_setting", advice)
+        if loaded.sources[key].startswith("file "):
+            message = f"{key} is not taken from the folder one happens to be in."
+            raise _wrong(loaded, key, message, f"Name the file if you trust it: --config {file}")
+
+
+def _check(loaded: Loaded[Settings]) -> None:
+    """What no single value tells: an alias of an alias, and a key that somebody left empty."""
+    aliases = loaded.settings.aliased
+    for name, alias in aliases.items():
+        other = aliases.get(alias.model)
+        if other and other.model != alias.model:  # one of its own name gives a model other settings
+            key, near = f"aliases.{name}", "" if other.model in aliases else other.model
+            advice = f"Did you mean {near}?" if near else "`codexgate models` lists the models."
+            raise _wrong(loaded, key, f"{key} must be a model, but '{alias.model}' is an alias too.", advice)
+    key = "server.api_key"
+    if not loaded.settings.server.api_key and loaded.sources[key] != "default":
+        advice = "Leave it out, or make one: codexgate key make"
+        raise _wrong(loaded, key, f"{key} is empty.", advice)
+
+
+def _wrong(loaded: Loaded[Settings], key: str, message: str, advice: str) -> GateError:
+    place = loaded.sources[key].partition(" ")[2]
+    return invalid(f"{place}: {message}", key, "invalid_setting", advice)
 
 
 AUTHORITY = (

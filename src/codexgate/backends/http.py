@@ -116,7 +116,8 @@ class Http:
                 await connect(lambda: connection, self._host, self._port, ssl=self._ssl)
         except (OSError, UnicodeError, OverflowError) as error:
             reason = next(text for kind, text in _REASONS.items() if isinstance(error, kind))
-            fault = Fault("unavailable", f"{self.where} {reason}.", self._advice, retryable=True)
+            advice = self._advice if isinstance(error, OSError) else "Correct the address."
+            fault = Fault("unavailable", f"{self.where} {reason}.", advice, retryable=True)
             raise GateError(fault) from error
         return connection
 

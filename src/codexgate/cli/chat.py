@@ -5,6 +5,8 @@ knows a backend, HTTP, or how an answer looks.
 """
 
 import asyncio
+import contextlib
+import difflib
 import os
 import sys
 from collections.abc import Callable
@@ -14,16 +16,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..assemble import open_gate
-from ..chat import Format, Part, Retrieval
+from ..assemble import open_gate, open_memory
+from ..chat import Effort, Format, Part, Retrieval
 from ..dialects.codex.ask import Sandbox
-from ..errors import invalid
+from ..errors import GateError, invalid
+from ..memory import Memory
 from ..settings import Settings, load_settings
 from ..stores.sqlite import Sessions
 from . import attach
-from .complete import chat_models, namespaces
+from .complete import chat_models, namespaces, sessions
 from .render import Json, Plain, Status, View
-from .terminal import AsJson, Colour, ConfigFile, Paint, config_file, wants_colour
+from .terminal import AsJson, Colour, ConfigFile, Paint, config_file, existing_folder, say, wants_colour
 from .turn import Ask, Conversation, Options, latest
 
 Approvals = Literal["never", "ask"]
@@ -40,14 +43,16 @@ def chat(
         list[Path] | None,
         typer.Option("--file", "-f", metavar="FILE", help="Send a text, picture or PDF along; repeatable."),
     ] = None,
-    session: Annotated[str, typer.Option(metavar="NAME", help="Go on with this conversation.")] = "",
+    session: Annotated[
+        str, typer.Option(metavar="NAME", help="Go on with this conversation.", autocompletion=sessions)
+    ] = "",
     resume: Annotated[
         bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")
     ] = False,
     schema: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON Schema that the answer must satisfy.")
     ] = None,
-    effort: Annotated[str, typer.Option(metavar="LEVEL", help="Reasoning effort: low, medium, high.")] = "",
+    effort: Annotated[Effort | None, typer.Option(help="Reasoning effort.")] = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0 is steady, 1 is lively.")] = None,
     memory: Annotated[
@@ -77,14 +82,14 @@ def chat(
     options = Options(
         model=model,
         system=system,
-        effort=effort,
+        effort=effort or "",
         max_tokens=max_tokens,
         temperature=temperature,
         format=attach.schema(schema) if schema else Format(),
         retrieval=Retrieval(memory) if memory else None,
     )
     parts = attach.parts(prompt, _piped_in(), file or [])
-    if not parts and (as_json or not (sys.stdin.isatty() and sys.stdout.isatty())):
+    if not parts and (as_json or sys.stdin is None or not (sys.stdin.isatty() and sys.stdout.isatty())):
         raise invalid("There is nothing to ask.", advice="Give a prompt, or pipe one in.")
     colour: Colour = ctx.obj.colour
     make_view = partial(_view, colour, stream, raw=raw, as_json=as_json)
@@ -102,7 +107,7 @@ def _settings(
             advice="Leave out --codex-approvals ask.",
         )
     flags = {
-        "codex.cwd": cwd and _folder(cwd),
+        "codex.cwd": cwd and existing_folder(cwd),
         "codex.sandbox": sandbox,
         "codex.approvals": approvals if asks else "never",
     }
@@ -123,7 +128,9 @@ async def _converse(
         session = await latest(sessions)
     paint = Paint(wants_colour(colour, sys.stderr))
     consent = _consent(paint) if settings.codex.approvals == "ask" else None
-    async with open_gate(settings) as gate:
+    async with open_memory(settings) as memory, open_gate(settings, memory=memory) as gate:
+        if options.retrieval:
+            await _tell_of_nothing(memory, options.retrieval.namespace)
         talk = Conversation(gate, options, sessions, session, consent)
         await talk.load()
         if parts:
@@ -132,6 +139,15 @@ async def _converse(
         from .repl import Repl  # an answer into a pipe does not pay for prompt_toolkit
 
         await Repl(talk, make_view, paint).run(settings.data_dir / "history")
+
+
+async def _tell_of_nothing(memory: Memory, namespace: str) -> None:
+    """Say it where no memory can be put before: a name may be misspelled."""
+    with contextlib.suppress(GateError):  # a memory that fails is told with the answer
+        known = [name for name, *_ in await memory.namespaces()]
+        if namespace not in known:
+            near = difflib.get_close_matches(namespace, known, 1)
+            say(f"There is no memory in '{namespace}'." + (f" Did you mean {near[0]}?" if near else ""))
 
 
 def _view(colour: Colour, stream: bool | None, *, raw: bool, as_json: bool = False) -> View:
@@ -159,15 +175,10 @@ def _person_is_there() -> bool:
     return os.name == "posix" and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _folder(path: Path) -> Path:
-    try:
-        folder = path.expanduser().resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise invalid(f"There is no folder {path}.", "cwd") from error
-    if not folder.is_dir():
-        raise invalid(f"{path} is not a folder.", "cwd")
-    return folder
-
-
 def _piped_in() -> bytes:
-    return b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+    if sys.stdin is None or sys.stdin.isatty():
+        return b""
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise invalid(f"Standard input cannot be read: {error.strerror}.") from error

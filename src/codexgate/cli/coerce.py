@@ -12,11 +12,20 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 
+
+def _number(text: str) -> float:
+    """What can be written in JSON: neither `nan` nor `inf`."""
+    found = float(text)
+    if not math.isfinite(found):
+        raise ValueError(text)
+    return found
+
+
 _READ: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
     bool: (bool, "true or false"),
     int: (int, "a whole number"),
-    float: (float, "a number"),
+    float: (_number, "a number"),
     Path: (Path, "a path"),
 }
 

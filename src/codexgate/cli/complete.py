@@ -1,13 +1,14 @@
-"""Tab completion of model ids and namespaces: quick or nothing, never a word of its own on the terminal."""
+"""Tab completion of names that the gate knows: quick or nothing, never a word of its own on the terminal."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 
 import typer
 
-from ..assemble import open_gate, open_memory
+from ..assemble import backend_names, open_gate, open_memory
 from ..records import Ability
 from ..settings import Settings, load_settings
+from ..stores.sqlite import Sessions
 from .terminal import config_file
 
 PATIENCE = 1.0
@@ -36,6 +37,16 @@ def namespaces(ctx: typer.Context, incomplete: str) -> list[str]:
     return _beginning(ctx, incomplete, _namespaces)
 
 
+def sessions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The names of conversations, the one used last first."""
+    return _beginning(ctx, incomplete, _sessions)
+
+
+def backends(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The names of backends."""
+    return _beginning(ctx, incomplete, _backends)
+
+
 def check_ids(incomplete: str) -> list[str]:
     """The ids of the doctor's checks, and what they begin with."""
     from ..doctor.run import ids
@@ -58,6 +69,15 @@ async def _models(settings: Settings, ability: Ability | None = None) -> list[st
     async with open_gate(settings) as gate:
         models = [model for model in await gate.models() if ability is None or ability in model.abilities]
         return [model.id for model in models] + [*gate.aliases] * (ability != "embedding")
+
+
+async def _sessions(settings: Settings) -> Iterable[str]:
+    file = settings.data_dir / "sessions.db"
+    return await Sessions(file).keys() if file.exists() else ()
+
+
+async def _backends(settings: Settings) -> list[str]:
+    return backend_names(settings)
 
 
 async def _namespaces(settings: Settings) -> list[str]:

@@ -45,7 +45,7 @@ class Consent:
             self._replace("Nobody answered in time; it is declined.")
             return False
         except asyncio.CancelledError:
-            self._say("\n")
+            self._say("\nDeclined; it was not done.\n")
             raise
         if not line.endswith(b"\n"):  # Ctrl-D ends a line without a word
             self._say("\n")

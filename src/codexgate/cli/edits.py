@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import folders
 from ..connect import blocks
 from ..connect.clients import Snippet
 from ..errors import Fault, GateError, invalid
@@ -91,7 +92,7 @@ def replace(file: Path, data: bytes, like: os.stat_result | None = None) -> None
         _refuse_read_only(file, like)
     try:
         file = file.resolve()
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(file.parent)
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         try:
             with os.fdopen(descriptor, "wb") as opened:

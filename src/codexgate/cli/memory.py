@@ -227,10 +227,13 @@ def delete(
     namespace: Annotated[
         str, typer.Option(metavar="NS", help="Forget all of this namespace.", autocompletion=namespaces)
     ] = "",
+    short: Annotated[str, typer.Option("-n", hidden=True)] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     config: ConfigFile = None,  # noqa: ARG001
 ) -> None:
     """Forget entries, or a whole namespace."""
+    if short:  # elsewhere it narrows down; here everything would go by a slip of a finger
+        raise typer.BadParameter("To forget a whole namespace write it out: --namespace.")
     if bool(ids) == bool(namespace):
         raise typer.BadParameter("Give either ids or a --namespace.")
     settings = _settings(ctx)

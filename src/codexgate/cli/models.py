@@ -53,7 +53,7 @@ def models(ctx: typer.Context, as_json: AsJson = False, config: ConfigFile = Non
             print_line(line)
     for name, seen in health.items():
         if seen.state == "down" or (seen.state == "absent" and name in settings.backends):
-            say(f"{name}: {seen.summary}. {seen.advice}")
+            say(f"{name}: {seen.text}")
 
 
 @app.command()

@@ -11,6 +11,7 @@ import msgspec
 
 from .. import apikey
 from ..assemble import open_gate
+from ..connect.clients import first, first_for_codex, tellable
 from ..errors import Fault, GateError
 from ..gate import Alias
 from ..records import Model
@@ -45,7 +46,10 @@ async def find(settings: Settings, url: str, name: str, *, for_codex: bool) -> O
         if not name:
             raise
         models = {}
-    name = name or _first(models, windows(models, settings) if for_codex else {})
+    name = name or (for_codex and first_for_codex(models)) or first(models)
+    if not name:
+        advice = "Start a backend, or name a model: --model ID"
+        raise GateError(Fault("unavailable", "The gate has no model that chats.", advice))
     alias = settings.aliased.get(name)
     target = alias.model if alias else name
     found = models.get(target) or models.get(target.partition("/")[2])
@@ -58,25 +62,14 @@ async def find(settings: Settings, url: str, name: str, *, for_codex: bool) -> O
     return Offer(where, model, models, windows(models, settings, {name: alias} if alias else {}), warning)
 
 
-def named(models: list[Model]) -> dict[str, Model]:
-    """The models by the names that the gate has for them: a later one of a name keeps its prefix."""
-    found: dict[str, Model] = {}
-    for model in models:
-        found.setdefault(model.id if model.id not in found else f"{model.backend}/{model.id}", model)
-    return found
-
-
 def windows(
     models: Mapping[str, Model], settings: Settings, aliases: Mapping[str, Alias] | None = None
 ) -> dict[str, int]:
-    """How many tokens a model really gets, for those that Codex can be told of.
-
-    Codex's own models are left out: it knows them, and has no need of a gate for them.
-    """
+    """How many tokens a model really gets, for those that Codex can be told of."""
     return {
         name: _window(model, settings, (aliases or {}).get(name))
         for name, model in models.items()
-        if model.context and model.backend != "codex" and "chat" in model.abilities
+        if tellable(model)
     }
 
 
@@ -102,16 +95,4 @@ async def _models(settings: Settings, where: str, *, ask: bool, alone: bool) -> 
             if alone or error.fault.kind not in ("unavailable", "timeout"):
                 raise
     async with open_gate(settings) as gate:
-        return named(await gate.models())
-
-
-def _first(models: Mapping[str, Model], usable: Mapping[str, int]) -> str:
-    """The model that is named when nobody says: for Codex one that calls tools."""
-    for name in usable:
-        if "tools" in models[name].abilities:
-            return name
-    for name, model in models.items():
-        if not model.abilities or "chat" in model.abilities:
-            return name
-    advice = "Start a backend, or name a model: --model ID"
-    raise GateError(Fault("unavailable", "The gate has no model that chats.", advice))
+        return await gate.names()

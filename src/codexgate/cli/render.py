@@ -187,6 +187,7 @@ def event_object(event: Event) -> dict[str, Any] | None:
                 "text": event.text,
                 "runs_on": event.runs_on,
                 "ok": event.ok,
+                "declined": event.declined,
             }
         case FileChange():
             return {"type": "file", "path": event.path, "kind": event.kind, "diff": event.diff}

@@ -7,8 +7,10 @@ of the gate only what a `Conversation` shows.
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
@@ -20,10 +22,12 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
+from .. import folders
 from ..chat import Text
-from ..errors import GateError
+from ..errors import Fault, GateError
 from .render import View
-from .terminal import Paint, escape_line, show_fault
+from .table import terminal_width
+from .terminal import Paint, escape, escape_line
 from .turn import Conversation
 
 HELP = """\
@@ -33,6 +37,8 @@ HELP = """\
 /quit            leave, as Ctrl-D does
 Meta-Enter, a \\ at the end or an open ``` begin a new line. Ctrl-C stops an answer, twice leaves."""
 _COMMANDS = ("/help", "/model", "/quit", "/session")
+_COMMAND = re.compile("/.*?  +")
+"""What stands before its meaning in `HELP`."""
 _LISTED = 10
 """Sessions."""
 
@@ -49,7 +55,10 @@ class Repl:
     async def run(self, history: Path) -> None:
         """Ask until the person leaves. Raises KeyboardInterrupt when that was by Ctrl-C."""
         prompt = _prompt(history, _Completer(await self._ids(), await self._talk.sessions()))
-        self._say(f"{escape_line(self._talk.options.model) or 'the default model'} · /help helps", "dim")
+        try:
+            self._say(f"{escape_line(await self._model())} · /help helps", "dim")
+        except GateError as error:
+            self._fail(error.fault)
         while True:
             try:
                 line = await prompt.prompt_async("> ")
@@ -74,7 +83,7 @@ class Repl:
             elif line.strip():
                 await self._turn(line)
         except GateError as error:
-            show_fault(error.fault)
+            self._fail(error.fault)
 
     async def _turn(self, line: str) -> None:
         task = asyncio.create_task(self._talk.ask((Text(line),), self._make_view()))
@@ -95,7 +104,7 @@ class Repl:
                 self._talk.options = msgspec.structs.replace(self._talk.options, model=argument)
                 self._say(f"{escape_line(argument)} answers from here on.", "dim")
             case "/model":
-                self._say(escape_line(self._talk.options.model) or "the default model")
+                self._say(escape_line(await self._model()))
             case "/session" if argument:
                 count = await self._talk.move(argument)
                 self._say(f"{escape_line(argument)}: {count} messages so far.", "dim")
@@ -109,12 +118,27 @@ class Repl:
                     f"There is no {escape_line(name)}; a blank before it makes it a question.", "yellow"
                 )
 
+    async def _model(self) -> str:
+        """Who answers. Raises GateError when nobody can."""
+        return self._talk.options.model or (await self._talk.gate.default()).id
+
     async def _ids(self) -> list[str]:
         return [*(model.id for model in await self._talk.gate.models()), *self._talk.gate.aliases]
 
+    def _fail(self, fault: Fault) -> None:
+        self._say(escape(f"codexgate: {fault.text}"))
+
     def _say(self, text: str, *styles: str) -> None:
-        sys.stderr.write(self._paint(text, *styles) + "\n")
+        """Write `text`, lines that are too long broken between words."""
+        lines = (_folded(line, terminal_width()) for line in text.split("\n"))
+        sys.stderr.write(self._paint("\n".join(lines), *styles) + "\n")
         sys.stderr.flush()
+
+
+def _folded(line: str, width: int) -> str:
+    command = _COMMAND.match(line)
+    under = " " * command.end() if command else ""
+    return textwrap.fill(line, width, subsequent_indent=under, break_long_words=False, break_on_hyphens=False)
 
 
 def is_unfinished(text: str) -> bool:
@@ -142,7 +166,7 @@ class _Completer(Completer):
 
 
 def _prompt(history: Path, completer: Completer) -> PromptSession[str]:
-    history.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders.make(history.parent)
     os.close(os.open(history, os.O_WRONLY | os.O_CREAT, 0o600))  # what was asked is nobody else's
     return PromptSession(
         history=FileHistory(str(history)),

@@ -9,15 +9,17 @@ import ipaddress
 import logging
 import os
 import re
-import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 import typer
 
 from .. import __version__, apikey, logs
 from ..assemble import BACKENDS, open_core
+from ..connect import clients
 from ..dialects.codex.ask import Sandbox
 from ..errors import Fault, GateError
 from ..gate import Gate
@@ -25,10 +27,23 @@ from ..records import Health
 from ..server.app import Listen, Running, run_until_signal
 from ..server.context import Chats
 from ..settings import Settings, load_settings
-from .complete import chat_models
-from .terminal import ConfigFile, Paint, config_file, escape_line, wants_colour
+from .complete import backends, chat_models
+from .remote import listens_at
+from .terminal import INTERRUPTED, ConfigFile, Paint, config_file, escape_line, existing_folder, wants_colour
 
 log = logging.getLogger(__name__)
+
+REREAD = {
+    "aliases",
+    "default_model",
+    "log.format",
+    "log.level",
+    "server.allowed_hosts",
+    "server.allowed_origins",
+    "server.api_key",
+    "server.api_key_file",
+}
+"""Settings that SIGHUP changes; the others wait for a restart."""
 
 _REDIS = re.compile(
     r"(?a)\w+://(?:[^@/?#]*@)?((?:[\w.-]+|\[[\da-fA-F:.]+])?(?::\d+)?(?:/[\w./-]*)?)(?:\?.*)?"
@@ -42,7 +57,8 @@ def serve(
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes any free one. [8140]")] = None,
     uds: Annotated[str, typer.Option(metavar="PATH", help="Unix socket to listen on instead.")] = "",
     backend: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Backend to use; repeatable. [all]")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Backend to use; repeatable. [all]", autocompletion=backends),
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="ID", help="Default model.", autocompletion=chat_models)
@@ -66,7 +82,10 @@ def serve(
     log_level: Annotated[logs.Level | None, typer.Option(help="The least that is logged.")] = None,
     config: ConfigFile = None,  # noqa: ARG001 - config_file finds it
 ) -> None:
-    """Run the gate in the foreground, until Ctrl-C or SIGTERM."""
+    """Run the gate in the foreground, until Ctrl-C or SIGTERM; a second one does not wait for answers.
+
+    SIGHUP reads the settings anew: keys, hosts, origins, names of models and the log change at once.
+    """
     flags = {
         "server.host": host,
         "server.port": port,
@@ -82,14 +101,22 @@ def serve(
         "log.format": log_format,
         "log.level": log_level,
     }
-    settings = load_settings(flags, config=config_file(ctx)).settings
-    os.umask(0o077)
-    logs.configure(settings.log.format, settings.log.level)
-    key = apikey.effective(settings)
+    file = config_file(ctx)
+
+    def read() -> tuple[Settings, apikey.Key | None]:
+        settings = load_settings(flags, config=file).settings
+        return settings, apikey.effective(settings)
+
+    settings, key = read()
     if not uds:
         refuse_open_door(settings, has_key=key is not None)
+    os.umask(0o077)
+    logs.configure(settings.log.format, settings.log.level)
+    if settings.codex.cwd and "codex" in (settings.backends or BACKENDS):
+        existing_folder(settings.codex.cwd)
     paint = Paint(wants_colour(ctx.obj.colour, sys.stderr))
-    asyncio.run(_serve(settings, _listen(settings, uds, key), key, paint))
+    if asyncio.run(_serve(settings, key, uds, paint, read)):
+        raise typer.Exit(INTERRUPTED)
 
 
 def refuse_open_door(settings: Settings, *, has_key: bool) -> None:
@@ -112,7 +139,15 @@ def refuse_open_door(settings: Settings, *, has_key: bool) -> None:
         raise _refused("Serving Codex with approvals needs an API key.", "Make one: codexgate key make")
 
 
-async def _serve(settings: Settings, listen: Listen, key: apikey.Key | None, paint: Paint) -> None:
+async def _serve(
+    settings: Settings,
+    key: apikey.Key | None,
+    uds: str,
+    paint: Paint,
+    read: Callable[[], tuple[Settings, apikey.Key | None]],
+) -> bool:
+    """Whether its end was hurried. `read` reads the settings anew; it raises GateError."""
+    listen = _listen(settings, uds, key)
     async with open_core(settings) as core:
         gate = core.gate
 
@@ -120,17 +155,47 @@ async def _serve(settings: Settings, listen: Listen, key: apikey.Key | None, pai
             names = [backend.name for backend in gate.backends]
             listed = ", ".join(running.routes)
             if settings.log.format == "text":  # a wall of text is no greeting
-                listed = f"{len(running.routes)}, see {running.url}/docs"
+                listed = f"{len(running.routes)}"
+                if not running.url.startswith("unix:"):  # no browser opens one
+                    listed += f", see {running.url}/docs"
             fields = {"driver": ",".join(names), "url": running.url, "routes": listed}
             log.info("service.init", extra={"fields": fields})
+            for setting, fault in (await gate.missing()).items():
+                log.warning("model.missing", extra={"fields": {"setting": setting, "reason": fault.text}})
             if settings.log.format == "text":  # a program that reads JSON lines has the event
                 sys.stderr.write(await banner(gate, running.url, settings, key, paint))
                 sys.stderr.flush()
 
+        def on_hangup(running: Running) -> None:
+            try:
+                now, its_key = read()
+                if not uds:  # where it listens, and what Codex may do, are as they were
+                    refuse_open_door(settings, has_key=its_key is not None)
+            except GateError as error:
+                log.warning("settings.refused", extra={"fields": {"reason": error.fault.text}})
+                return
+            logs.configure(now.log.format, now.log.level)
+            gate.rename(now.aliased, now.default_model)
+            running.admit(_listen(now, uds, its_key))
+            waits = ",".join(_differences(settings, now) - REREAD)
+            log.info("settings.reread", extra={"fields": {"after_restart": waits}})
+
         try:
-            await run_until_signal(core, listen, on_start)
+            return await run_until_signal(core, listen, on_start, on_hangup)
         except OSError as error:
             raise _cannot_listen(listen, error) from error
+
+
+def _differences(one: msgspec.Struct, other: msgspec.Struct, section: str = "") -> set[str]:
+    """The settings that differ, as `section.key`."""
+    found: set[str] = set()
+    for name in one.__struct_fields__:
+        here, there = getattr(one, name), getattr(other, name)
+        if isinstance(here, msgspec.Struct):
+            found |= _differences(here, there, f"{section}{name}.")
+        elif here != there:
+            found.add(f"{section}{name}")
+    return found
 
 
 def _listen(settings: Settings, uds: str, key: apikey.Key | None) -> Listen:
@@ -151,7 +216,7 @@ def _listen(settings: Settings, uds: str, key: apikey.Key | None) -> Listen:
 
 async def banner(gate: Gate, url: str, settings: Settings, key: apikey.Key | None, paint: Paint) -> str:
     """What a person sees first: what works, where things are kept, how to go on; without a secret."""
-    health, models = await asyncio.gather(gate.health(), gate.models())
+    health, models = await asyncio.gather(gate.health(), gate.names())
     lines = ["", f"{paint('codexgate', 'bold')} {__version__} on {paint(url, 'bold', 'cyan')}", ""]
     lines += [_line(name, _health(seen, paint)) for name, seen in health.items()]
     if "codex" in health:
@@ -159,24 +224,19 @@ async def banner(gate: Gate, url: str, settings: Settings, key: apikey.Key | Non
     lines += [_line("data", escape_line(str(settings.data_dir))), _line("key", _key_state(key)), ""]
     if "codex" in health and settings.codex.approvals == "ask":
         lines += [paint("Codex asks before it goes beyond its sandbox:", "dim"), *_how_to_answer(url), ""]
-    if url.startswith("unix:"):
-        path = escape_line(url.removeprefix("unix:"))
-        lines.append(f"  curl --unix-socket {path} http://localhost/v1/models")
-    else:
-        chats = [model.id for model in models if "chat" in model.abilities]
-        model = settings.default_model or next(iter(chats), "demo")
-        lines.append(paint("For OpenAI clients:", "dim"))
-        lines.append(f'  base_url = "{url}/v1"')
-        lines.append(f'  api_key = "{"what `codexgate key show` prints" if key else "none"}"')
-        lines.append(f'  model = "{escape_line(model)}"')
-        lines.append(paint("For Open WebUI:", "dim"))
-        lines.append(f"  OPENAI_API_BASE_URL={url}/openai/v1")
-        if key is None:  # `codex --oss` sends none
-            lines.append(paint("For codex --oss:", "dim"))
-            lines.append(f"  CODEX_OSS_BASE_URL={url}/v1 \\")
-            lines.append(f"    codex --oss --local-provider ollama -m {escape_line(shlex.quote(model))}")
-        lines.append(paint("For others: codexgate connect CLIENT", "dim"))
+    for told in clients.shortly(_reached(url, settings), models, settings.default_model, needs_key=bool(key)):
+        lines.append(paint(told.about, "dim"))
+        lines += [f"  {escape_line(line)}" for line in told.text.split("\n")]
+    lines.append(paint("For others: codexgate connect CLIENT", "dim"))
     return "\n".join([*lines, "", ""])
+
+
+def _reached(url: str, settings: Settings) -> str:
+    """Where the gate at `url` is reached from this machine, as `connect` says it."""
+    if url.startswith("unix:"):
+        return url
+    port = int(url.rpartition(":")[2])
+    return listens_at(msgspec.structs.replace(settings.server, port=port))
 
 
 def _line(name: str, text: str) -> str:
@@ -186,8 +246,7 @@ def _line(name: str, text: str) -> str:
 def _health(health: Health, paint: Paint) -> str:
     if health.state == "ready":
         return escape_line(health.summary)
-    text = paint(escape_line(health.summary), "yellow")
-    return f"{text}. {escape_line(health.advice)}" if health.advice else text
+    return paint(escape_line(health.text), "yellow")
 
 
 def _threads(settings: Settings) -> str:
@@ -225,6 +284,9 @@ def _refused(message: str, advice: str) -> GateError:
 def _cannot_listen(listen: Listen, error: OSError) -> GateError:
     place = listen.uds or f"{listen.host}:{listen.port}"
     if error.errno == errno.EADDRINUSE:
-        advice = "Stop what listens there, or take another: --port 0"
+        if listen.uds and not Path(listen.uds).is_socket():
+            return GateError(Fault("conflict", f"{place} is there, and no socket.", "Take another path."))
+        advice = f"Stop what listens there, or take another{' path.' if listen.uds else ': --port 0'}"
         return GateError(Fault("conflict", f"{place} is taken.", advice, "port_taken"))
-    return GateError(Fault("conflict", f"Cannot listen on {place}: {error.strerror}.", code="cannot_listen"))
+    reason = error.strerror or error  # of a path that is too long, Python tells but the text
+    return GateError(Fault("conflict", f"Cannot listen on {place}: {reason}.", code="cannot_listen"))

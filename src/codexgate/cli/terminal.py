@@ -32,6 +32,8 @@ _EXIT: dict[Kind, int] = {
     "unavailable": 6,
     "timeout": 6,
 }
+_NO_LOGIN = ("codex_signed_out", "unauthorized")
+"""Not of the caller's kind on the wire: there, it is the gate that is not let in."""
 _KEPT = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 """Not printable to Python, but text: Persian is spelled with one joiner, emoji with the other."""
 _STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
@@ -67,9 +69,20 @@ class Paint:
         return f"\x1b[{';'.join(str(_STYLES[style]) for style in styles)}m{text}\x1b[0m"
 
 
+def existing_folder(path: Path) -> Path:
+    """The folder at `path`, in full. Raises GateError (`invalid_request`) when it is none."""
+    try:
+        folder = path.expanduser().resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise invalid(f"There is no folder {path}.", "cwd") from error
+    if not folder.is_dir():
+        raise invalid(f"{path} is not a folder.", "cwd")
+    return folder
+
+
 def exit_code(fault: Fault) -> int:
-    """The exit code of a command that ended with `fault`: 1, or what its kind says."""
-    return _EXIT.get(fault.kind, 1)
+    """The exit code of a command that ended with `fault`: 1, or what its kind says, or a missing login."""
+    return _EXIT["authentication"] if fault.code in _NO_LOGIN else _EXIT.get(fault.kind, 1)
 
 
 def wants_colour(choice: Colour, file: TextIO) -> bool:

@@ -129,7 +129,7 @@ class Rendered:
         """Print what is left; tools that never finished are shown as far as they came."""
         self._end_text()
         for tool in self._tools.values():
-            self._blocks.append(tool.lines(self._console))
+            self._blocks.append(tool.lines(self._console, stopped=True))
         self._tools.clear()
         self._print([])
         self._status.end(reply)
@@ -201,8 +201,8 @@ class _Tool:
         if event.stage == "finished":
             self._ended = event
 
-    def lines(self, console: Console) -> list[str]:
-        """What was asked, and the last lines of what came of it."""
+    def lines(self, console: Console, *, stopped: bool = False) -> list[str]:
+        """What was asked, and the last lines of what came of it; `stopped`: nothing more will."""
         shown = Text()
         if self._name == "command":
             shown.append("$ ", "cyan").append(escape(bare_command(self._asked)), "bold")
@@ -215,7 +215,9 @@ class _Tool:
             if line:
                 shown.append("\n" + _cut(f"  {line}", console.width), "dim")
         if self._ended and not self._ended.ok:
-            shown.append("\n  failed", "red")
+            shown.append("\n  declined" if self._ended.declined else "\n  failed", "red")
+        if stopped:
+            shown.append("\n  interrupted", "red")
         return lay_out(console, shown)
 
 

@@ -82,7 +82,8 @@ def words(info: inspect.Type) -> str:
         case inspect.UnionType():
             return " or ".join(words(each) for each in info.types if not isinstance(each, inspect.NoneType))
         case inspect.LiteralType():
-            return "one of " + ", ".join(map(str, info.values))
+            empty = ["or empty"] if "" in info.values else []
+            return "one of " + ", ".join([*(str(each) for each in info.values if each != ""), *empty])
         case inspect.BoolType():
             return "true or false"
         case inspect.IntType():
@@ -114,7 +115,8 @@ def _seen(wanted: inspect.Type, value: object) -> str:
             is_number = isinstance(wanted, inspect.IntType | inspect.FloatType)
             return f"the number {value}" if is_number else "a number"
         case str():
-            return "text" if value else "empty text"
+            another = "another " if isinstance(wanted, inspect.LiteralType) else ""
+            return f"{another}text" if value else "empty text"
         case dict():
             return "a table"
         case list() | tuple():
@@ -127,16 +129,20 @@ def wrong(key: str, wanted: Any, value: object, source: str) -> GateError:
     """`value` is not what `key` must be."""
     info = bare(wanted)
     choices = {str(each): str(each) for each in info.values} if isinstance(info, inspect.LiteralType) else {}
-    near = nearest(value, choices) if isinstance(value, str) else ""
-    advice = f"Did you mean {near}?" if near else ""
-    return refuse(source, f"{key} must be {words(info)}, got {_seen(info, value)}.", key, advice)
+    near = nearest(value.lower(), choices) if isinstance(value, str) else ""
+    if not near:
+        return refuse(source, f"{key} must be {words(info)}, got {_seen(info, value)}.", key)
+    # So much like one of ours that it is no secret.
+    message = f"{key} must be {words(info)}, got '{value}'."
+    return refuse(source, message, key, f"Did you mean {near}?")
 
 
 def unknown(name: str, source: str, *candidates: Mapping[str, str], like: str) -> GateError:
     """There is no setting called `name`; one is suggested whose key in `candidates` is `like` it."""
     near = nearest(like, *candidates)
     advice = f"Did you mean {near}?" if near else "`codexgate config` lists every setting."
-    return refuse(source, f"{name} is not a setting.", name, advice)
+    where, message = source.partition(" ")[2], f"{name} is not a setting."
+    return invalid(message if where == name else f"{where}: {message}", name, "invalid_setting", advice)
 
 
 def refuse(source: str, message: str, key: str = "", advice: str = "") -> GateError:

@@ -8,7 +8,7 @@ import json
 import re
 import shlex
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -109,6 +109,44 @@ def advise(client: str, target: Target, places: Places) -> Advice:
     return CLIENTS[client](target, places)
 
 
+def shortly(url: str, models: Mapping[str, Model], default: str, *, needs_key: bool) -> tuple[Snippet, ...]:
+    """What the gate tells of itself where it shows itself: the beginning of what each client is told.
+
+    `models` are by the names to ask for them; `default` is named rather than the first, where it is set.
+    """
+    target = Target(url=url, model=Model(default or first(models) or "ID", ""), needs_key=needs_key)
+    if target.socket:
+        return (_curl_line(target),)
+    key = f"what `{SHOW_KEY}` prints" if needs_key else "none"
+    lines = [f"base_url = {quoted(target.base)}", f"api_key = {quoted(key)}"]
+    lines.append(f"model = {quoted(target.model.id)}")
+    told = [Snippet("For OpenAI clients:", "\n".join(lines))]
+    told.append(Snippet("For Open WebUI:", _open_webui_shell(target).text))
+    if not needs_key and (name := default or first_for_codex(models)):  # `codex --oss` sends none
+        target = Target(url=url, model=Model(name, ""))
+        told.append(Snippet("For codex --oss:", _codex_oss(target).text))
+    return tuple(told)
+
+
+def first(models: Mapping[str, Model]) -> str:
+    """The name of the first that chats, as far as is known; empty when none does."""
+    return next(
+        (name for name, model in models.items() if not model.abilities or "chat" in model.abilities), ""
+    )
+
+
+def first_for_codex(models: Mapping[str, Model]) -> str:
+    """The name of the first that calls tools, and that Codex can be told of; empty when there is none."""
+    return next(
+        (name for name, model in models.items() if tellable(model) and "tools" in model.abilities), ""
+    )
+
+
+def tellable(model: Model) -> bool:
+    """Whether Codex can be told of it: its own models it knows, and has no need of a gate for them."""
+    return bool(model.context) and model.backend != "codex" and "chat" in model.abilities
+
+
 def quoted(text: str) -> str:
     """`text` as a string of TOML, YAML, JSON and Python alike."""
     written = json.dumps(text, ensure_ascii=False)
@@ -145,7 +183,7 @@ def _codex_oss(target: Target) -> Snippet:
     return Snippet("Without a file:", "\n".join([*lines, '  "…"']))
 
 
-def _open_webui(target: Target, _: Places) -> Advice:
+def _open_webui_shell(target: Target) -> Snippet:
     lines = [
         f"export OPENAI_API_BASE_URL={target.base}",
         f"export OPENAI_API_KEY={target.shell_key if target.needs_key else 'none'}",
@@ -153,8 +191,12 @@ def _open_webui(target: Target, _: Places) -> Advice:
         "export ENABLE_FORWARD_USER_INFO_HEADERS=true",
         "open-webui serve",
     ]
+    return Snippet("In a shell:", "\n".join(lines))
+
+
+def _open_webui(target: Target, _: Places) -> Advice:
     return Advice(
-        (Snippet("In a shell:", "\n".join(lines)),),
+        (_open_webui_shell(target),),
         (
             "The forwarded headers let a Codex chat go on with its own thread.",
             "Open WebUI keeps what it read at its first start; later: Admin Settings, Connections.",
@@ -267,7 +309,7 @@ def _openai_python(target: Target, _: Places) -> Advice:
     return Advice((export, program), (), _NO_FILE)
 
 
-def _curl(target: Target, _: Places) -> Advice:
+def _curl_line(target: Target) -> Snippet:
     body = json.dumps(
         {"model": target.model.id, "messages": [{"role": "user", "content": "Why?"}]}, ensure_ascii=False
     )
@@ -278,7 +320,11 @@ def _curl(target: Target, _: Places) -> Advice:
         header = shown if target.key else f'"Authorization: Bearer $({SHOW_KEY})"'
         lines.append(f"  -H {header} \\")
     lines += ["  -H 'Content-Type: application/json' \\", f"  -d {shlex.quote(body)}"]
-    return Advice((Snippet("In a shell:", "\n".join(lines)),), (), _NO_FILE)
+    return Snippet("In a shell:", "\n".join(lines))
+
+
+def _curl(target: Target, _: Places) -> Advice:
+    return Advice((_curl_line(target),), (), _NO_FILE)
 
 
 _NO_FILE = "It has no configuration file"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from ..chat import ChatRequest, Format, Message, Sampling, Text, Tool
-from ..errors import GateError, invalid
+from ..errors import invalid
 from .ollama_messages import MessageItem, images, messages
 from .openai_body import reader
 from .openai_error import UNREADABLE, unreadable
@@ -236,15 +236,7 @@ def _read(read: Callable[[bytes], T], body: bytes) -> tuple[T, tuple[str, ...]]:
         names = getattr(asked, "__struct_fields__", ())
         return asked, tuple(name for name in _fields(body) if name not in names)
     except UNREADABLE as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: Exception, where: str = "") -> GateError:
-    """What is wrong, and with which field: Ollama's errors have no other place to say it."""
-    fault = unreadable(error).fault
-    at = f"{where}{fault.param}"
-    message = f"`{at}`: {fault.message}" if at else fault.message
-    return GateError(msgspec.structs.replace(fault, message=message, param=at))
+        raise unreadable(error) from error
 
 
 def _model(name: str | None) -> str:
@@ -284,7 +276,7 @@ def _sampling(options: dict[str, Any], read: _Ask) -> Sampling:
     try:
         asked = msgspec.convert(options, Options)
     except msgspec.ValidationError as error:
-        raise _unreadable(error, "options.") from None
+        raise unreadable(error, "options") from None
     limit = int(asked.num_predict or 0)
     return Sampling(
         temperature=asked.temperature,

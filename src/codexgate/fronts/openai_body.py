@@ -4,10 +4,12 @@
 in languages with one kind of number, 8.0 is an integer.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from .openai_error import UNREADABLE, unreadable
 
@@ -37,13 +39,48 @@ def reader(type: type[T]) -> Callable[[bytes], T]:
 
     def read(body: bytes) -> T:
         try:
-            return decode(body)
+            try:
+                return decode(body)
+            except msgspec.ValidationError as error:
+                if "got `float`" not in str(error):
+                    raise
+            return decode(msgspec.json.encode(_whole(msgspec.json.decode(body))))
         except msgspec.ValidationError as error:
-            if "got `float`" not in str(error):
-                raise
-        return decode(msgspec.json.encode(_whole(msgspec.json.decode(body))))
+            raise _with_choices(error, type) from error
 
     return read
+
+
+def _with_choices(error: msgspec.ValidationError, type: Any) -> msgspec.ValidationError:
+    """`error`; where a value is none of those there are, one that names them."""
+    what, _, where = str(error).partition(" - at `$")
+    if not what.startswith("Invalid "):
+        return error
+    choices = _choices(inspect.type_info(type), re.findall(r"[^.\[\]`]+", where))
+    if not choices:
+        return error
+    return msgspec.ValidationError(f"Expected one of {', '.join(choices)} - at `${where}")
+
+
+def _choices(info: inspect.Type, steps: list[str]) -> list[str]:
+    """The values there are at the end of `steps`: names of fields, and whatever for an item."""
+    match info:
+        case inspect.Metadata():
+            return _choices(info.type, steps)
+        case inspect.UnionType():
+            return [choice for each in info.types for choice in _choices(each, steps)]
+        case inspect.LiteralType() if not steps:
+            return [str(value) for value in info.values]
+        case inspect.StructType() if steps == [info.tag_field]:
+            return [str(info.tag)]
+        case inspect.StructType() if steps:
+            inner = [field.type for field in info.fields if field.encode_name == steps[0]]
+            return [choice for each in inner for choice in _choices(each, steps[1:])]
+        case inspect.CollectionType() if steps:
+            return _choices(info.item_type, steps[1:])
+        case inspect.DictType() if steps:
+            return _choices(info.value_type, steps[1:])
+    return []
 
 
 def _whole(value: Any) -> Any:

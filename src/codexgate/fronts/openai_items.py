@@ -10,7 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 from ..chat import Document, Image, Message, Part, StoredFile, Text
-from ..errors import GateError, invalid
+from ..errors import invalid
+from .openai_body import reader
 from .openai_error import UNREADABLE, unreadable
 from .openai_parts import data_url
 from .openai_tools import ITEM_OF, Kind, Toolbox, ToolSpec, call_of
@@ -136,11 +137,11 @@ REFERENCE = "item_reference"
 
 _typed = msgspec.json.Decoder(_Typed).decode
 _fields = msgspec.json.Decoder(dict[str, Any]).decode
-_message = msgspec.json.Decoder(MessageItem).decode
-_reasoning = msgspec.json.Decoder(ReasoningItem).decode
-_function_call = msgspec.json.Decoder(FunctionCallItem).decode
-_output = msgspec.json.Decoder(OutputItem).decode
-_tools = msgspec.json.Decoder(ToolsItem).decode
+_message = reader(MessageItem)
+_reasoning = reader(ReasoningItem)
+_function_call = reader(FunctionCallItem)
+_output = reader(OutputItem)
+_tools = reader(ToolsItem)
 _parts = msgspec.json.Decoder(list[Content]).decode
 
 
@@ -197,7 +198,7 @@ def messages(items: Sequence[bytes], toolbox: Toolbox, where: str = "input") -> 
         try:
             reading.feed(item, at)
         except UNREADABLE as error:
-            raise _at(unreadable(error), at) from error
+            raise unreadable(error, at) from error
     return reading.end()
 
 
@@ -344,10 +345,3 @@ def _listed_message(fields: dict[str, Any]) -> dict[str, Any]:
         elif part.get("type") == "input_image":
             part.setdefault("detail", "auto")
     return {**fields, "content": content, "status": fields.get("status") or "completed"}
-
-
-def _at(error: GateError, at: str) -> GateError:
-    """The same error, its field within the item at `at`."""
-    fault = error.fault
-    param = f"{at}.{fault.param}".rstrip(".")
-    return GateError(msgspec.structs.replace(fault, param=param))

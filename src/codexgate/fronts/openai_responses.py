@@ -125,6 +125,13 @@ class Encoder:
         """End it badly, unless it has ended."""
         return self.feed(Failed(fault)) if self.status in ("queued", "in_progress") else b""
 
+    def unstored(self, told: bytes) -> bytes:
+        """What to tell instead of `told`, its end: it could not be kept, so its `store` is false."""
+        before, end, _ = told[:-2].rpartition(b"\n\n")
+        self._beside["store"] = False
+        self._sequence -= 1
+        return before + end + self._last()
+
     # How it begins and ends
 
     def _begin(self) -> bytes:
@@ -177,8 +184,7 @@ class Encoder:
             case "cancelled":
                 self.status = "cancelled"
         self._reason = event.reason
-        kind = "completed" if self.status == "completed" else "incomplete"
-        return frames + self._tell([(f"response.{kind}", {"response": self.response()})])
+        return frames + self._last()
 
     def _incomplete(self) -> dict[str, str] | None:
         if self._reason == "length":
@@ -188,7 +194,11 @@ class Encoder:
     def _fail(self, fault: Fault) -> bytes:
         self._abandon()
         self._fault, self.status = fault, "failed"
-        return self._tell([("response.failed", {"response": self.response()})])
+        return self._last()
+
+    def _last(self) -> bytes:
+        kind = self.status if self.status in ("completed", "failed") else "incomplete"
+        return self._tell([(f"response.{kind}", {"response": self.response()})])
 
     def _abandon(self) -> None:
         """What was being written stays as far as it came."""

@@ -5,10 +5,13 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
@@ -70,6 +73,8 @@ class Running(msgspec.Struct):
     url: str
     """Without a path: `http://127.0.0.1:8140`."""
     routes: tuple[str, ...]
+    admit: Callable[[Listen], None]
+    """Let in whom these settings let in, from now on: key, hosts and origins of them count."""
 
 
 class Protocol(web.RequestHandler):
@@ -102,7 +107,7 @@ def make_app(core: Core, listen: Listen) -> web.Application:
     app[CORE] = core
     app[REASONING] = listen.reasoning
     app[CHATS] = listen.chats
-    app[RULES] = Rules(set(), frozenset(listen.allowed_origins), listen.key)
+    app[RULES] = Rules()
     app[SLOTS] = Slots(listen.max_streams)
     app[STREAMS] = set()
     app[DRAINING] = asyncio.Event()
@@ -119,8 +124,11 @@ def make_app(core: Core, listen: Listen) -> web.Application:
 
 
 @contextlib.asynccontextmanager
-async def listening(core: Core, listen: Listen) -> AsyncIterator[Running]:
-    """Serve `core` until the context is left, then drain. Raises OSError when the port is taken."""
+async def listening(core: Core, listen: Listen, hurry: asyncio.Event | None = None) -> AsyncIterator[Running]:
+    """Serve `core` until the context is left, then drain; not after `hurry` is set.
+
+    Raises OSError when the port or the socket is taken.
+    """
     app = make_app(core, listen)
     runner = web.AppRunner(
         app,
@@ -139,37 +147,55 @@ async def listening(core: Core, listen: Listen) -> AsyncIterator[Running]:
     )
     connections = Connections(make, listen.max_connections)
     server, url = await _bind(connections, listen)
-    app[RULES].hosts.update(_hosts(listen, url))
+
+    def admit(listen: Listen) -> None:
+        rules = app[RULES]
+        rules.hosts, rules.origins = _hosts(listen, url), frozenset(listen.allowed_origins)
+        rules.key = listen.key
+
+    admit(listen)
     _offer_memory(core, url, app[RULES].inner_key)
     try:
-        yield Running(url, tuple(sorted({f"{row.method} {row.path}" for row in endpoints()})))
+        yield Running(url, tuple(sorted({f"{row.method} {row.path}" for row in endpoints()})), admit)
     finally:
         server.close()
-        await _drain(app, listen.drain)
+        await _drain(app, listen.drain, hurry or asyncio.Event())
         await runner.cleanup()
 
 
 async def run_until_signal(
-    core: Core, listen: Listen, on_start: Callable[[Running], Awaitable[None]]
-) -> None:
-    """Serve in the foreground until SIGINT or SIGTERM; a second signal does not wait for streams."""
-    stop = asyncio.Event()
-    task = asyncio.current_task()
+    core: Core,
+    listen: Listen,
+    on_start: Callable[[Running], Awaitable[None]],
+    on_hangup: Callable[[Running], None],
+) -> bool:
+    """Serve in the foreground until SIGINT or SIGTERM; returns whether a second one was heard.
+
+    That one does not wait for streams. What comes when all of them are told ends the process, as usual.
+    """
+    stop, hurry = asyncio.Event(), asyncio.Event()
 
     def heard() -> None:
-        if stop.is_set() and task is not None:
-            task.cancel()
-        stop.set()
+        (hurry if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
             loop.add_signal_handler(number, heard)
-    async with listening(core, listen) as running:
-        await on_start(running)
-        _spare_collector()
-        await stop.wait()
-        log.info("service.stop")
+    try:
+        async with listening(core, listen, hurry) as running:
+            if sys.platform != "win32":  # which has no such signal
+                loop.add_signal_handler(signal.SIGHUP, on_hangup, running)
+            await on_start(running)
+            _spare_collector()
+            await stop.wait()
+            log.info("service.stop")
+    finally:
+        for number in numbers:
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
+    return hurry.is_set()
 
 
 def _spare_collector() -> None:
@@ -182,6 +208,7 @@ def _spare_collector() -> None:
 async def _bind(connections: Connections, listen: Listen) -> tuple[asyncio.Server, str]:
     loop = asyncio.get_running_loop()
     if listen.uds:
+        _refuse_taken(listen.uds)
         before = os.umask(0o177)  # the socket is the caller's alone from its first moment
         try:
             return await loop.create_unix_server(connections, listen.uds), f"unix:{listen.uds}"
@@ -191,6 +218,17 @@ async def _bind(connections: Connections, listen: Listen) -> tuple[asyncio.Serve
     port = server.sockets[0].getsockname()[1]
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
     return server, f"http://{host}:{port}"
+
+
+def _refuse_taken(path: str) -> None:
+    """Raise OSError when somebody listens at `path`: asyncio would take it away from them.
+
+    What a gate that died left there is not listened to, and may be replaced.
+    """
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.setblocking(False)
+        if caller.connect_ex(path) not in (errno.ECONNREFUSED, errno.ENOENT):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
 
 
 def _offer_memory(core: Core, url: str, key: str) -> None:
@@ -217,12 +255,14 @@ def _hosts(listen: Listen, url: str) -> set[str]:
     return hosts
 
 
-async def _drain(app: web.Application, seconds: float) -> None:
+async def _drain(app: web.Application, seconds: float, hurry: asyncio.Event) -> None:
     """No new requests; open answers may finish, then streams end with an error frame."""
     app[DRAINING].set()
     idle = app[SLOTS].idle
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(idle.wait(), seconds)
+    waits = [asyncio.create_task(event.wait()) for event in (idle, hurry)]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
     streams: set[Line] = app[STREAMS]
     for line in tuple(streams):
         line.end()

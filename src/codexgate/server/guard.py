@@ -59,9 +59,9 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Rules(msgspec.Struct):
-    """What this server allows; `hosts` grows when the port is known."""
+    """What this server allows; nothing until it listens, and then what `Running.admit` is told."""
 
-    hosts: set[str]
+    hosts: set[str] = set()
     """`host:port` as a browser or client would send it."""
     origins: frozenset[str] = frozenset()
     key: str = ""
@@ -324,9 +324,7 @@ def _routing_fault(request: web.Request, error: web.HTTPException) -> Fault:
             )
         return Fault("method_not_allowed", f"{request.method} is not possible here.")
     if isinstance(error, web.HTTPNotFound):
-        return Fault(
-            "not_found", "There is no such route.", "The documentation lists the routes.", "not_found"
-        )
+        return Fault("not_found", "There is no such route.", "They are listed at /docs.", "not_found")
     return Fault("invalid_request", error.reason)
 
 

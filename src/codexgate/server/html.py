@@ -4,11 +4,12 @@ Pure. Everything is escaped here, whatever it is; a page holds no script and poi
 """
 
 import json
-import shlex
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ..connect.clients import Snippet
 from ..records import Health, Model
 
 Schema = Mapping[str, Any]
@@ -23,26 +24,28 @@ def page(title: str, style: str, body: str) -> str:
     )
 
 
-def index(url: str, version: str, health: Mapping[str, Health], models: Sequence[Model]) -> str:
-    """What is here and how to connect."""
+def index(
+    url: str,
+    version: str,
+    health: Mapping[str, Health],
+    models: Mapping[str, Model],
+    told: Sequence[Snippet],
+) -> str:
+    """What is here and how to connect; `models` are by the names to ask for them."""
     backends = [
         (
             _code(name),
             f'<span class="{seen.state}">{seen.state}</span>',
-            escape(f"{seen.summary} {seen.advice}"),
+            escape(seen.text),
         )
         for name, seen in health.items()
     ]
     listed = [
-        (_code(model.id), escape(model.backend), escape(", ".join(sorted(model.abilities))))
-        for model in models
+        (_code(name), escape(model.backend), escape(", ".join(sorted(model.abilities))))
+        for name, model in models.items()
     ]
-    connect = [f'base_url = "{url}/v1"', f"curl {url}/v1/models"]
-    chats = next((model.id for model in models if "chat" in model.abilities), "")
-    if chats:
-        chats = shlex.quote(chats)
-        connect.append(f"OLLAMA_HOST={url} ollama run {chats}")
-        connect.append(f"CODEX_OSS_BASE_URL={url}/v1 codex --oss --local-provider ollama -m {chats}")
+    connect = [f"# {each.about}\n{each.text}\n" for each in told]
+    connect.append(f"# For others:\ncurl {url}/v1/models\nOLLAMA_HOST={url} ollama list")
     parts = [
         front(version),
         "<h2>Connect</h2>",
@@ -67,7 +70,7 @@ def docs(url: str, document: Mapping[str, Any]) -> str:
     info = document["info"]
     parts = [
         f'<h1>{escape(info["title"])} <span class="soft">{escape(info["version"])}</span></h1>',
-        f'<p>{escape(info["description"])}</p><p><a href="/openapi.json">openapi.json</a></p>',
+        f'<p>{_prose(info["description"])}</p><p><a href="/openapi.json">openapi.json</a></p>',
     ]
     tagged: dict[str, list[str]] = {}
     for path, methods in document["paths"].items():
@@ -87,16 +90,16 @@ def _operation(url: str, method: str, path: str, operation: Schema, document: Ma
     listed = "".join(
         f'<li><span class="method">{escape(method.upper())}</span>{_code(each)}</li>' for each in paths
     )
-    parts = [f"<h3>{escape(operation['summary'])}</h3>", f'<ul class="paths">{listed}</ul>']
+    parts = [f"<h3>{_prose(operation['summary'])}</h3>", f'<ul class="paths">{listed}</ul>']
     if "description" in operation:
-        parts.append(f"<p>{escape(operation['description'])}</p>")
+        parts.append(f"<p>{_prose(operation['description'])}</p>")
     if "parameters" in operation:
         rows = [
             (
                 _code(each["name"]),
                 escape(each["in"]),
                 _type(each["schema"]),
-                escape(each.get("description", "")),
+                _prose(each.get("description", "")),
             )
             for each in operation["parameters"]
         ]
@@ -114,10 +117,10 @@ def _answers(responses: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     for status, response in responses.items():
         if "$ref" in response:
             response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
-            bad.append((_code(status), escape(response["description"])))
+            bad.append((_code(status), _prose(response["description"])))
             continue
         for media, content in response.get("content", {}).items():
-            about = escape(content["schema"].get("description", ""))
+            about = _prose(content["schema"].get("description", ""))
             good.append((_code(status), _code(media), _type(content["schema"]), about))
     errors = f"<details><summary>Errors</summary>{_table(('status', ''), bad)}</details>"
     return _table(("status", "answer", "type", ""), good) + errors
@@ -135,7 +138,7 @@ def _curl(url: str, method: str, path: str, body: Mapping[str, Any]) -> str:
 
 
 def _schema(schema: Schema) -> str:
-    about = f"<p>{escape(schema['description'])}</p>" if schema.get("description") else ""
+    about = f"<p>{_prose(schema['description'])}</p>" if schema.get("description") else ""
     if "properties" not in schema:
         return f"{about}<p>{_type(schema)}</p>"
     required = schema.get("required", [])
@@ -143,7 +146,7 @@ def _schema(schema: Schema) -> str:
         (
             _code(name) + ("" if name in required else ' <span class="soft">optional</span>'),
             _type(field),
-            escape(field.get("description", "")),
+            _prose(field.get("description", "")),
         )
         for name, field in schema["properties"].items()
     ]
@@ -180,6 +183,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     if not body:
         return ""
     return f"<table><tr>{''.join(f'<th>{escape(each)}</th>' for each in head)}</tr>{body}</table>"
+
+
+def _prose(text: str) -> str:
+    """What stands in backticks is code; it is all of Markdown that descriptions have."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _code(text: str) -> str:

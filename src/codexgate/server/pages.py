@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from .. import __version__
+from ..connect import clients
 from . import html
 from .context import CHATS, CORE
 from .guard import METRICS, POLICIES, RULES, Policy, reply_json
@@ -38,9 +39,10 @@ async def index(request: web.Request) -> web.Response:
     """`GET /`; with a key set, who does not send it learns nothing about this machine."""
     if not request.app[RULES].allows_key(request.headers.get("Authorization", "").encode("utf-8", "replace")):
         return _page("codexgate", html.front(__version__))
-    gate = request.app[CORE].gate
-    health, models = await asyncio.gather(gate.health(), gate.models())
-    return _page("codexgate", html.index(_url(request), __version__, health, models))
+    gate, keyed = request.app[CORE].gate, bool(request.app[RULES].key)
+    health, models = await asyncio.gather(gate.health(), gate.names())
+    told = clients.shortly(_url(request), models, gate.default_model, needs_key=keyed)
+    return _page("codexgate", html.index(_url(request), __version__, health, models, told))
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -19,6 +19,7 @@ from typing import Annotated
 
 import msgspec
 
+from .. import folders
 from ..errors import Fault, GateError
 from ..ports import Batches, Route, Run
 from .exchange import Exchange, masking
@@ -106,7 +107,7 @@ class Artifacts:
         # Times tell the exchanges of one gate apart, ids those of several.
         id = re.sub(r"[^A-Za-z0-9_-]", "_", exchange.id)[:80] or secrets.token_hex(8)
         name = f"{began:%Y%m%d-%H%M%S-%f}-{id}.md"
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(self._folder)
         _put(self._folder / name, exchange.render(self._mask))
         _append(self._folder / INDEX, exchange.line(name, self._mask))
 

@@ -22,6 +22,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
+from .. import folders
 from ..errors import Fault, GateError
 from ..records import FileRecord
 from . import blobs
@@ -190,8 +191,7 @@ class Files:
         return {"id": id, "owner": owner, "now": self._clock()}
 
     def _enter(self) -> None:
-        for folder in (self._folder, self._contents):  # the mode is not that of parents made on the way
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(self._contents)
         held = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             alone = blobs.alone(held)

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from .. import folders
 from ..chat import Message
 from ..errors import Fault, GateError
 from ..records import ThreadRecord
@@ -280,7 +281,7 @@ async def _locked(
 
 def _take(file: Path) -> int | None:
     """Lock `file`, made when it is not there; returns its descriptor, or None when it is taken."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders.make(file.parent)
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     taken = False
     try:

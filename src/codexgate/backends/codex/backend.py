@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from ... import __version__
+from ... import __version__, folders
 from ...chat import ChatRequest
 from ...dialects.codex import ask, transcript, wire
 from ...errors import Fault, GateError
@@ -193,7 +193,7 @@ class Codex:
         return self._run(Turn(child, plan), request), told
 
     def _run(self, turn: Turn, request: ChatRequest, settle: Settle | None = None) -> Run:
-        return Run(turn, request, self._options, self._desk, settle)
+        return Run(turn, request, self._options, self._desk, settle, self._signing_in())
 
     def _waiting_for(self, request: ChatRequest) -> Run | None:
         """The run that waits for the results that `request` brings, if it is this caller's."""
@@ -241,7 +241,7 @@ class Codex:
         arguments: tuple[str, ...] = host.BOUNDED
         try:
             if not self._options.cwd:
-                await asyncio.to_thread(os.makedirs, self._cwd, 0o700, exist_ok=True)
+                await asyncio.to_thread(folders.make, Path(self._cwd))
             if not self._options.use_host_config:
                 home = await asyncio.to_thread(host.private_home, self._host, self._home)
                 environ["CODEX_HOME"] = str(home)
@@ -262,9 +262,11 @@ class Codex:
         return child
 
     def _signed_out(self) -> Fault:
+        return Fault("unavailable", "Codex is not signed in.", self._signing_in(), "codex_signed_out")
+
+    def _signing_in(self) -> str:
         packaged = self._binary is not None and "codex_cli_bin" in self._binary.parts
-        program = self._binary if packaged else "codex"
-        return Fault("unavailable", "Codex is not signed in.", f"Run `{program} login`.", "codex_signed_out")
+        return self._host.signing_in or f"Run `{self._binary if packaged else 'codex'} login`."
 
 
 def _model(listed: wire.CodexModel) -> Model:

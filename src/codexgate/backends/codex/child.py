@@ -46,6 +46,8 @@ PAUSES = (0.1, 0.4, 1.6)
 """Seconds before each repeat of a request that the child was too busy to take."""
 
 OVERLOADED = "codex_overloaded"
+_TOO_LONG = "exceeds the maximum length"
+"""Of one turn's input, 1,048,576 characters; its history may be longer."""
 
 _route = msgspec.json.Decoder(wire.Routed).decode
 log = logging.getLogger(__name__)
@@ -140,6 +142,8 @@ class Child:
             )
         except OSError as error:
             message = f"Codex cannot be run: {binary}: {error.strerror}."
+            if error.filename == cwd:
+                message = f"Codex cannot work in {cwd}: {error.strerror}."
             raise GateError(Fault("unavailable", message, code="codex_not_runnable")) from error
         return cls(process, answer, mark)
 
@@ -379,4 +383,8 @@ def _refused(error: jsonrpc.Error) -> Fault:
     """Nearly all of its errors have one code and only a text to tell them apart."""
     if error.code == -32001:  # "Server overloaded; retry later."
         return Fault("unavailable", error.message, code=OVERLOADED, retryable=True, retry_after=1.0)
-    return Fault("upstream", f"Codex refused: {error.message}", code="codex_refused")
+    message = f"Codex refused: {error.message}"
+    if _TOO_LONG in error.message:
+        code = "context_length_exceeded"
+        return Fault("invalid_request", message, "Shorten the last message.", code, "messages")
+    return Fault("upstream", message, code="codex_refused")

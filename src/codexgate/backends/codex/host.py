@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from ... import folders
+
 ARGUMENTS = tuple(
     part
     for setting in (
@@ -84,6 +86,16 @@ class Host(msgspec.Struct, frozen=True):
         return str(self.settings.get("model_provider", ""))
 
     @property
+    def signing_in(self) -> str:
+        """What to do when the provider lets nobody in; empty where a login of Codex's own does it."""
+        provider = self.settings.get("model_providers", {}).get(self.provider, {})
+        if not provider or provider.get("requires_openai_auth"):
+            return ""
+        key = provider.get("env_key")
+        where = f"in the environment variable {key}" if key else f"at `model_providers.{self.provider}`"
+        return f"Check the provider's key, {where}."
+
+    @property
     def env_keys(self) -> frozenset[str]:
         """The variables that providers take their keys from."""
         found: set[str] = set()
@@ -114,7 +126,7 @@ def private_home(host: Host, path: Path) -> Path:
 
     A file, not arguments: provider tables may hold keys, and everybody can read an argument.
     """
-    path.mkdir(0o700, parents=True, exist_ok=True)
+    folders.make(path)
     path.chmod(0o700)
     config = path / "config.toml"
     config.unlink(missing_ok=True)
@@ -128,7 +140,7 @@ def private_home(host: Host, path: Path) -> Path:
                 continue  # threads of a time when the user had none
             link.unlink(missing_ok=True)
             if name == "sessions":
-                target.mkdir(0o700, parents=True, exist_ok=True)
+                folders.make(target)
             link.symlink_to(target)
     return path
 

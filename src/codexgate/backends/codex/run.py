@@ -39,8 +39,12 @@ class Run:
         options: CodexOptions,
         desk: Desk,
         settle: Callable[["Run"], Awaitable[None]] | None = None,
+        signing_in: str = "",
     ) -> None:
-        """`settle` is called once the turn is over and left, whatever came of it."""
+        """`settle` is called once the turn is over and left, whatever came of it.
+
+        `signing_in`: what to do when the provider lets nobody in.
+        """
         self.request = request
         """The request that is being answered; the last of several when tools came between."""
         self.answer = ""
@@ -53,7 +57,8 @@ class Run:
         self._options = options
         self._desk = desk
         self._settle = settle
-        self._decoder = Decoder({ask.tool_name(tool.name): tool.name for tool in request.tools})
+        names = {ask.tool_name(tool.name): tool.name for tool in request.tools}
+        self._decoder = Decoder(names, signing_in)
         self._cut = Cut(request.sampling)
         self._item = ""
         self._asked: set[str] = set()

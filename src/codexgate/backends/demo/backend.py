@@ -15,6 +15,8 @@ from .sample import sample
 
 _CHUNK = re.compile(r"\s*\S+\s*\Z|\s*\S+|\s+\Z")
 """A word with the white space before it, so that the chunks add up to the text."""
+READ = 10_000
+"""Characters that are read of a text: it answers on the loop, where others wait for theirs."""
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +78,14 @@ class Demo:
 def answer(request: ChatRequest) -> list[Event]:
     """The whole answer to `request`."""
     last = request.messages[-1]
+    text = last.text[:READ]
     events: list[Event] = []
     if request.effort not in ("", "none"):
-        thought = f"The last message is a {last.role} message of {len(last.text.split())} words."
+        thought = f"The last message is a {last.role} message of {_words(last)}."
         events += [ReasoningDelta(chunk) for chunk in _CHUNK.findall(thought)]
     tools = _tools_to_call(request)
     for index, tool in enumerate(tools):
-        arguments = _json(sample(tool.parameters, _subject(last)))
+        arguments = _json(sample(tool.parameters, _subject(text)))
         call = f"call_demo_{len(request.messages)}_{index}"
         events += [
             ToolEvent(call, tool.name, "started", runs_on="client"),
@@ -108,25 +111,26 @@ def _tools_to_call(request: ChatRequest) -> list[Tool]:
         return [tool for tool in request.tools if tool.name == choice.name]
     if choice.mode == "none" or (choice.mode != "required" and last.role != "user"):
         return []
-    named = [tool for tool in request.tools if tool.name in last.text] or list(request.tools)[:1]
+    text = last.text[:READ]
+    named = [tool for tool in request.tools if tool.name in text] or list(request.tools)[:1]
     return named[:1] if request.parallel_tool_calls is False else named
 
 
 def _text(request: ChatRequest) -> str:
     last = request.messages[-1]
+    text = last.text[:READ]
     if request.raw:
-        return _continuation(last.text, request.suffix)
+        return _continuation(last, request.suffix[:READ])
     if request.format.kind == "schema":
-        return _json(sample(request.format.schema, _subject(last)))
+        return _json(sample(request.format.schema, _subject(text)))
     if request.format.kind == "json":
-        return _json({"answer": _subject(last)})
+        return _json({"answer": _subject(text)})
     if last.role == "tool":
-        return f"The tool answered: {last.text}"
-    words = len(last.text.split())
+        return f"The tool answered: {text}" + ("…" if len(last.text) > READ else "")
     pictures = sum(isinstance(part, Image) for part in last.parts)
-    seen = f"{words} words" + (f" and {pictures} pictures" if pictures else "")
+    seen = _words(last) + (f" and {_count(pictures, 'picture')}" if pictures else "")
     return (
-        f"You wrote {seen}, beginning with “{_subject(last)}”.\n\n"
+        f"You wrote {seen}, beginning with “{_subject(text)}”.\n\n"
         "I am **demo**, the model built into codexgate: I do not think, I show that the gate works.\n\n"
         "- the same question always gets this same answer\n"
         "- it streams, word by word\n"
@@ -134,16 +138,25 @@ def _text(request: ChatRequest) -> str:
     )
 
 
-def _continuation(text: str, suffix: str) -> str:
-    """What comes after `text`, or between it and `suffix`."""
-    before, after = text.split()[-1:], suffix.split()[:1]
+def _continuation(message: Message, suffix: str) -> str:
+    """What comes after the message's text, or between it and `suffix`."""
+    before, after = message.text[-READ:].split()[-1:], suffix.split()[:1]
     if suffix:
         return f" [between “{' '.join(before)}” and “{' '.join(after)}”] "
-    return f" … and **demo** goes on, {len(text.split())} words after the beginning."
+    return f" … and **demo** goes on, {_words(message)} after the beginning."
 
 
-def _subject(message: Message) -> str:
-    words = message.text.split()
+def _words(message: Message) -> str:
+    count = _count(len(message.text[:READ].split()), "word")
+    return f"more than {count}" if len(message.text) > READ else count
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _subject(text: str) -> str:
+    words = text.split()
     return " ".join(words[:6]) + ("…" if len(words) > 6 else "")
 
 
@@ -153,9 +166,18 @@ def _stop(text: str, stops: tuple[str, ...]) -> str:
 
 
 def _usage(request: ChatRequest, events: list[Event]) -> Usage:
-    prompt = sum(len(_CHUNK.findall(message.text)) for message in request.messages)
     reasoning = sum(isinstance(event, ReasoningDelta) for event in events)
-    return Usage(prompt=prompt, completion=len(events), reasoning=reasoning)
+    return Usage(prompt=_tokens(request.messages), completion=len(events), reasoning=reasoning)
+
+
+def _tokens(messages: Sequence[Message]) -> int:
+    """Their words; of a prompt longer than what is read, as many as its beginning makes likely."""
+    count = size = 0
+    for message in messages:
+        text = message.text
+        count += len(_CHUNK.findall(text[: max(0, READ - size)]))
+        size += len(text)
+    return count if size <= READ else count * size // READ
 
 
 def _json(value: Any) -> str:

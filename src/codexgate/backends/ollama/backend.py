@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -24,7 +23,7 @@ from ...events import Event, Notice, Window
 from ...lines import Lines, LineTooLong
 from ...records import Embeddings, Health, Model, Progress
 from ..http import Http, Response
-from .options import OllamaOptions, address
+from .options import DEFAULT, OllamaOptions, address
 
 PROBE = 2.0
 """Seconds that a look at its health may take."""
@@ -52,6 +51,8 @@ class Ollama:
         self._http = Http(
             address(options.url), connect_timeout=options.connect_timeout, advice="Start it: ollama serve"
         )
+        self._met = False
+        """It has answered since this was made."""
         self._shown: dict[str, tuple[str, catalog.Shown]] = {}
         """By model name: the digest it stood for, and what was shown."""
         self._shows = asyncio.Semaphore(SHOWS)
@@ -193,6 +194,7 @@ class Ollama:
             method, path, sent, first_byte_timeout=timeout, idle_timeout=timeout
         ) as response:
             answer = await response.read(LARGE)
+        self._met = True
         if response.status != 200:
             model = body["model"] if body else ""
             raise GateError(errors.fault(response.status, answer, model))
@@ -314,9 +316,11 @@ class Ollama:
             return {}  # nice to know, no more
 
     def _missing(self, fault: Fault) -> Health:
-        here = urlsplit(self._http.where).hostname in ("127.0.0.1", "localhost", "::1")
-        if fault.kind == "unavailable" and here and not shutil.which("ollama"):
-            return Health("absent", "not installed", advice="Get it: https://ollama.com/download")
+        """Nobody has ever seen it, nor said where it is: then nobody may want it."""
+        unknown = not self._met and self._options.url == DEFAULT
+        if fault.kind == "unavailable" and unknown and not shutil.which("ollama"):
+            advice = "Start it, or get it: https://ollama.com/download"
+            return Health("absent", f"not found at {self._http.where}", advice=advice)
         return Health("down", fault.message, advice=fault.advice)
 
 

@@ -5,11 +5,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+DEFAULT = "http://127.0.0.1:11434"
+
 
 class OllamaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set about Ollama."""
 
-    url: Annotated[str, Meta(description="Where Ollama listens.")] = "http://127.0.0.1:11434"
+    url: Annotated[str, Meta(description="Where Ollama listens.")] = DEFAULT
     num_ctx: Annotated[
         int,
         Meta(ge=0, description="Context that every model is loaded with (tokens); 0: as each request needs."),

@@ -7,6 +7,8 @@ retries, the abandoned message begins anew, and text that was sent is not sent t
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -53,9 +55,13 @@ _RETRYABLE = ("rate_limited", "unavailable", "upstream")
 class Decoder:
     """Decodes the notifications of one turn."""
 
-    def __init__(self, tools: Mapping[str, str] | None = None) -> None:
-        """`tools`: the client's tools, by the names that Codex was told."""
+    def __init__(self, tools: Mapping[str, str] | None = None, signing_in: str = "") -> None:
+        """`tools`: the client's tools, by the names that Codex was told.
+
+        `signing_in`: what to do when the provider lets nobody in.
+        """
         self._names = dict(tools or {})
+        self._signing_in = signing_in or "Run `codex login`."
         self._changes: dict[str, str] = {}
         """Paths of each file change that has begun: an approval names only its item."""
         self.unknown: Counter[str] = Counter()
@@ -74,7 +80,8 @@ class Decoder:
         self._shown: dict[str, str] = {}
         """Output that was streamed of each running command."""
         self._limits_told = False
-        self._reasoned: set[str] = set()
+        self._reasoned: dict[str, str] = {}
+        """Of each item that has thought: what was told last, its summary or the raw text."""
         self._usage: tuple[wire.Tokens, wire.Tokens] | None = None
         """The thread's totals before this turn, and now."""
         self._error: wire.TurnError | None = None
@@ -83,8 +90,8 @@ class Decoder:
         """Codex itself said that the turn is over."""
         self._handlers: dict[str, Callable[[msgspec.Raw], list[Event]]] = {
             wire.AGENT_MESSAGE_DELTA: self._message_delta,
-            wire.REASONING_DELTA: self._reasoning_delta,
-            wire.REASONING_SUMMARY_DELTA: self._reasoning_delta,
+            wire.REASONING_DELTA: partial(self._reasoning_delta, "raw"),
+            wire.REASONING_SUMMARY_DELTA: partial(self._reasoning_delta, "summary"),
             wire.REASONING_SUMMARY_PART: self._reasoning_part,
             wire.COMMAND_OUTPUT_DELTA: self._output_delta,
             wire.ITEM_STARTED: self._started,
@@ -175,10 +182,14 @@ class Decoder:
         self._unsettled = ""
         return self.fail(_RETRIED) if self._replay else []
 
-    def _reasoning_delta(self, params: msgspec.Raw) -> list[Event]:
+    def _reasoning_delta(self, kind: str, params: msgspec.Raw) -> list[Event]:
         delta = _delta(params)
-        self._reasoned.add(delta.item_id)
-        return [ReasoningDelta(delta.delta, delta.item_id)] if delta.delta else []
+        if not delta.delta:
+            return []
+        before = self._reasoned.get(delta.item_id, kind)
+        self._reasoned[delta.item_id] = kind
+        gap = "" if before == kind else "\n\n"
+        return [ReasoningDelta(gap + delta.delta, delta.item_id)]
 
     def _reasoning_part(self, params: msgspec.Raw) -> list[Event]:
         part = _delta(params)
@@ -255,7 +266,8 @@ class Decoder:
         self._finished.add(item.id)
         shown = self._shown.pop(item.id, "")
         rest = output.removeprefix(shown) if output.startswith(shown) else ""
-        return [*events, ToolEvent(item.id, name, "finished", rest, ok=ok)]
+        declined = item.status == "declined"
+        return [*events, ToolEvent(item.id, name, "finished", rest, ok=ok, declined=declined)]
 
     def _plan(self, params: msgspec.Raw) -> list[Event]:
         read = msgspec.json.decode(params, type=wire.PlanParams)
@@ -306,7 +318,7 @@ class Decoder:
             return self._settle() or self._end(Done("stop"))
         if turn.status == "interrupted":
             return self._end(Done("cancelled"))
-        return self._end(Failed(fault_of(turn.error or self._error or wire.TurnError())))
+        return self._end(Failed(_fault(turn.error or self._error or wire.TurnError(), self._signing_in)))
 
     def _end(self, end: Done | Failed) -> list[Event]:
         self._ended = True
@@ -340,7 +352,7 @@ _RETRIED = Fault(
 )
 
 
-def fault_of(error: wire.TurnError) -> Fault:
+def _fault(error: wire.TurnError, signing_in: str) -> Fault:
     """A turn's error, with `codexErrorInfo` as the code."""
     info: Any = error.codex_error_info
     if not isinstance(info, dict):
@@ -348,9 +360,16 @@ def fault_of(error: wire.TurnError) -> Fault:
     word, detail = next(iter(info.items()), ("other", None))
     status = detail.get("httpStatusCode") if isinstance(detail, dict) else None
     kind = _KINDS.get(word, "upstream")
-    advice = "Run `codex login`." if status == 401 or word == "unauthorized" else ""
-    message = error.message or "Codex failed and did not say why."
+    advice = signing_in if status == 401 or word == "unauthorized" else ""
+    message = _sentence(error.message) or "Codex failed and did not say why."
     return Fault(kind, message, advice, _CODES.get(word, word), retryable=kind in _RETRYABLE)
+
+
+def _sentence(message: str) -> str:
+    """What a provider said, out of the object that Codex passes on as it came."""
+    with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+        return msgspec.json.decode(message, type=wire.Refusal).error.message or message
+    return message
 
 
 def _file_change(change: wire.Change) -> FileChange:

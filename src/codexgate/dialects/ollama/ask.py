@@ -65,7 +65,9 @@ def ask(request: ChatRequest, *, thinks: bool) -> dict[str, Any]:
     body |= settings(request.options | _sampling(request))
     if request.effort:
         if request.effort not in THINK:
-            raise invalid(f"There is no reasoning effort '{request.effort}'.", "reasoning_effort")
+            advice = f"There are {', '.join(THINK)}."
+            message = f"There is no reasoning effort '{request.effort}'."
+            raise invalid(message, "reasoning_effort", advice=advice)
         if thinks:
             body["think"] = THINK[request.effort]
     return body

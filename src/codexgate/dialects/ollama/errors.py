@@ -59,6 +59,8 @@ _PULL_CAUSES: tuple[_Cause, ...] = (
     ),
 )
 
+_NAMED = re.compile(r"model ['\"]([\w./:@-]+)['\"]", re.ASCII)
+
 _OTHER = Fault("upstream", "", retryable=True)
 _BY_STATUS: dict[int, Fault] = {
     400: Fault(_INVALID, ""),
@@ -115,5 +117,7 @@ def _reason(body: bytes) -> str | None:
 
 def _blame(reason: str, model: str, causes: tuple[_Cause, ...], other: Fault) -> Fault:
     found = next((fault for pattern, fault in causes if re.search(pattern, reason, re.IGNORECASE)), other)
+    named = _NAMED.search(reason)
+    model = model or (named[1] if named else "NAME")
     message = f"Ollama: {reason.strip()[:500] or 'no reason given'}"
     return msgspec.structs.replace(found, message=message, advice=found.advice.format(model=model))
