@@ -7,13 +7,12 @@ retries, the abandoned message begins anew, and text that was sent is not sent t
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from ...errors import Fault, Kind
+from ...errors import Fault
 from ...events import (
     Approval,
     Commentary,
@@ -31,25 +30,9 @@ from ...events import (
     Usage,
 )
 from . import wire
+from .faults import fault
 
 _STEPS: dict[str, StepState] = {"pending": "pending", "inProgress": "active", "completed": "done"}
-
-_KINDS: dict[str, Kind] = {
-    "contextWindowExceeded": "invalid_request",
-    "badRequest": "invalid_request",
-    "cyberPolicy": "permission",
-    "usageLimitExceeded": "rate_limited",
-    "rateLimitExceeded": "rate_limited",
-    "responseTooManyFailedAttempts": "rate_limited",
-    "serverOverloaded": "unavailable",
-    "modelNotFound": "not_found",
-}
-"""`codexErrorInfo` to the kind of failure; everything else is a failure upstream."""
-
-_CODES = {"contextWindowExceeded": "context_length_exceeded", "modelNotFound": "model_not_found"}
-"""Where OpenAI has a word that clients know; else Codex's own word is the code."""
-
-_RETRYABLE = ("rate_limited", "unavailable", "upstream")
 
 
 class Decoder:
@@ -318,7 +301,7 @@ class Decoder:
             return self._settle() or self._end(Done("stop"))
         if turn.status == "interrupted":
             return self._end(Done("cancelled"))
-        return self._end(Failed(_fault(turn.error or self._error or wire.TurnError(), self._signing_in)))
+        return self._end(Failed(fault(turn.error or self._error or wire.TurnError(), self._signing_in)))
 
     def _end(self, end: Done | Failed) -> list[Event]:
         self._ended = True
@@ -350,26 +333,6 @@ _RETRIED = Fault(
     "",
     True,
 )
-
-
-def _fault(error: wire.TurnError, signing_in: str) -> Fault:
-    """A turn's error, with `codexErrorInfo` as the code."""
-    info: Any = error.codex_error_info
-    if not isinstance(info, dict):
-        info = {info or "other": None}
-    word, detail = next(iter(info.items()), ("other", None))
-    status = detail.get("httpStatusCode") if isinstance(detail, dict) else None
-    kind = _KINDS.get(word, "upstream")
-    advice = signing_in if status == 401 or word == "unauthorized" else ""
-    message = _sentence(error.message) or "Codex failed and did not say why."
-    return Fault(kind, message, advice, _CODES.get(word, word), retryable=kind in _RETRYABLE)
-
-
-def _sentence(message: str) -> str:
-    """What a provider said, out of the object that Codex passes on as it came."""
-    with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
-        return msgspec.json.decode(message, type=wire.Refusal).error.message or message
-    return message
 
 
 def _file_change(change: wire.Change) -> FileChange:

@@ -165,18 +165,6 @@ class TurnError(_Wire):
     additional_details: str | None = None
 
 
-class RefusalError(_Wire):
-    """What is wrong, in a provider's words."""
-
-    message: str = ""
-
-
-class Refusal(_Wire):
-    """The body of a provider's refusal, which `TurnError.message` may be."""
-
-    error: RefusalError
-
-
 class ErrorParams(_Wire):
     """Of error."""
 
