@@ -24,6 +24,8 @@ BATCH = 64
 """Texts of one call to a server."""
 LOCAL_BATCH = 512
 """Texts of one call to a packaged model, which sorts them by length."""
+FEW = 16
+"""Vectors that are looked at in less time than it takes to hand them to a thread."""
 BATCH_CHARACTERS = 400_000
 LOOK = 2.0
 """Seconds that Ollama has to tell whether it has an embedding model."""
@@ -147,7 +149,8 @@ class Embedding:
         vectors: list[Vector] = []
         for batch in _batches(texts, BATCH if name in REMOTE else LOCAL_BATCH):
             found = await self._embed(provider, model, id, batch, dimension)
-            vectors += await asyncio.to_thread(_units, found, model)
+            few = len(found) <= FEW
+            vectors += _units(found, model) if few else await asyncio.to_thread(_units, found, model)
         return vectors
 
     async def aclose(self) -> None:

@@ -99,30 +99,10 @@ class Memory:
         """
         check_query(query, limit)
         self._embedding.check(query, "query")
-        models = await self._store.models(wanted.namespaces)
-        if not models:
-            return ()
         most = max(CANDIDATES * limit, CANDIDATES * 10)
-        worded, found = await asyncio.gather(
-            self._store.worded(query, wanted, most),
-            asyncio.gather(
-                *(self._meant(query, model, size, wanted, most) for model, size in models),
-                return_exceptions=True,
-            ),
+        worded, meant = await asyncio.gather(
+            self._store.worded(query, wanted, most), self._meant(query, wanted, most)
         )
-        meant: list[list[Near]] = []
-        failed: list[GateError] = []
-        for each in found:
-            match each:
-                case GateError():
-                    failed.append(each)
-                    log.warning("retrieve.part", extra={"fields": {"reason": each.fault.message}})
-                case BaseException():
-                    raise each
-                case _:
-                    meant.append(strong(each))
-        if len(failed) == len(models):
-            raise failed[0]
         matches = await asyncio.to_thread(fuse, query, meant, worded)
         self._touch([match.entry.id for match in matches[:limit]])
         return matches[:limit]
@@ -285,7 +265,31 @@ class Memory:
 
     # Finding
 
-    async def _meant(self, query: str, model: str, size: int, wanted: Filter, most: int) -> tuple[Near, ...]:
+    async def _meant(self, query: str, wanted: Filter, most: int) -> list[list[Near]]:
+        """By model, what is near `query`. Raises GateError when no model can tell."""
+        models = await self._store.models(wanted.namespaces)
+        found = await asyncio.gather(
+            *(self._near_by(model, size, query, wanted, most) for model, size in models),
+            return_exceptions=True,
+        )
+        meant: list[list[Near]] = []
+        failed: list[GateError] = []
+        for each in found:
+            match each:
+                case GateError():
+                    failed.append(each)
+                    log.warning("retrieve.part", extra={"fields": {"reason": each.fault.message}})
+                case BaseException():
+                    raise each
+                case _:
+                    meant.append(strong(each))
+        if failed and not meant:
+            raise failed[0]
+        return meant
+
+    async def _near_by(
+        self, model: str, size: int, query: str, wanted: Filter, most: int
+    ) -> tuple[Near, ...]:
         (vector,) = await self._embedding.embed([query], model, size)
         return await self._store.near(vector, model, wanted, most)
 

@@ -59,7 +59,8 @@ class Vectors:
         if among is not None:
             meant = np.isin(ids, np.asarray(among, np.int64))
             ids, rows = ids[meant], rows[meant]
-        near = rows @ np.asarray(vector, np.float32)
+        # Faster than `rows @ vector`, on one core instead of all: another is looking for the words.
+        near = np.vecdot(rows, np.asarray(vector, np.float32))
         if len(near) > limit:
             best = np.argpartition(near, -limit)[-limit:]
             ids, near = ids[best], near[best]

@@ -131,7 +131,9 @@ class Local:
         if size not in packaged.dimensions:
             has = " or ".join(str(one) for one in packaged.dimensions)
             raise invalid(f"{model} has {has} dimensions, not {size}.", "dimensions")
-        encoder = await self._do(_load, packaged)
+        encoder = _loaded.get(model)
+        if encoder is None:
+            encoder = await self._do(_load, packaged)
         steps = encoder.embed(texts, size)
         while True:
             made: Embeddings | None = await self._do(next, steps)

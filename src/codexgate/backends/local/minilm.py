@@ -49,11 +49,12 @@ class MiniLM:
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         pieces = [(at, piece) for at, each in enumerate(encoded) for piece in _cut(each.ids)]
         sums = np.zeros((len(texts), dimensions), np.float32)
-        for step in _steps(pieces):
+        for number, step in enumerate(_steps(pieces)):
+            if number:
+                yield None
             vectors = self._run([ids for _, ids in step])
             for (at, ids), vector in zip(step, vectors, strict=True):
                 sums[at] += vector * max(len(ids), 1)
-            yield None
         sums /= np.linalg.norm(sums, axis=1, keepdims=True)
         yield Embeddings(tuple(map(tuple, sums.tolist())), sum(len(ids) + 2 for _, ids in pieces))
 

@@ -31,12 +31,13 @@ class Table:
         """See `backend.Encoder`."""
         means: list[NDArray[np.float32]] = []
         tokens = 0
-        for step in _steps(texts):
+        for number, step in enumerate(_steps(texts)):
+            if number:
+                yield None
             for each in self._tokenizer.encode_batch_fast(step, add_special_tokens=False):
                 ids = each.ids or [0]  # the unknown token's, for a text that is none
                 tokens += len(ids)
                 means.append(self._vectors[ids, :dimensions].mean(axis=0))
-            yield None
         made = np.stack(means)
         made /= np.linalg.norm(made, axis=1, keepdims=True)
         yield Embeddings(tuple(map(tuple, made.tolist())), tokens)
