@@ -37,7 +37,7 @@ LONG = 600.0
 """Seconds for what goes through a whole namespace."""
 RATE = 50
 """Entries that are written in a second, at least."""
-COMMON = 2_000
+COMMON = 1_000
 """Entries that a word may be in; what is more common tells nothing."""
 FEW = 2_000
 """Entries that are searched one by one."""
