@@ -444,6 +444,28 @@ def test_what_was_found_is_touched(tmp_path: Path) -> None:
     on(made(tmp_path), look)
 
 
+def test_questions_one_after_the_other_are_noted_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched: list[list[str]] = []
+    touch = Memories.touch
+
+    async def counted(store: Memories, ids: Sequence[str]) -> None:
+        touched.append(sorted(ids))
+        await touch(store, ids)
+
+    monkeypatch.setattr(Memories, "touch", counted)
+    kept: list[str] = []
+
+    async def ask(memory: Memory) -> None:
+        kept.extend([(await memory.persist(Draft(text))).entry.id for text in ("red apples", "blue cars")])
+        for query in ("red", "blue", "apples"):
+            assert await memory.retrieve(query)
+
+    on(made(tmp_path), ask)
+    assert touched == [sorted(kept)]
+
+
 def test_namespaces_of_several_models_are_searched_each_by_its_own(tmp_path: Path) -> None:
     toy = Toy("ollama", "toy")
 

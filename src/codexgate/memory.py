@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -27,6 +28,8 @@ CLOSE = 3
 """Entries that are looked at for that."""
 CANDIDATES = 3
 """Times as many entries as are wanted come by meaning and by words each, before the weak ones are cut."""
+GATHER = 2.0
+"""Seconds for which what was found is gathered before it is written: questions come one after the other."""
 STAGED = 256
 """Entries of one step of `reembed`."""
 
@@ -52,6 +55,7 @@ class Memory:
         self._found: set[str] = set()
         """Ids that `touch` has to be told of."""
         self._touching: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     @property
     def model(self) -> str:
@@ -162,6 +166,7 @@ class Memory:
 
     async def aclose(self) -> None:
         """Say what was found, and close store and models; may be called twice."""
+        self._closing.set()
         while self._touching is not None:
             await self._touching
         await self._embedding.aclose()
@@ -302,6 +307,8 @@ class Memory:
     async def _say_found(self) -> None:
         try:
             while self._found:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), GATHER)
                 ids, self._found = self._found, set()
                 await self._store.touch(sorted(ids))
         except GateError as error:

@@ -128,11 +128,11 @@ BY_INDEX: LiteralString = """
 SET LOCAL hnsw.ef_search = 200; SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off
 """
+ITERATE: LiteralString = f"{BY_INDEX}; SET LOCAL hnsw.iterative_scan = 'relaxed_order'"
 EXACTLY: LiteralString = """
 SET LOCAL enable_sort = on; SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on;
 SET LOCAL enable_indexscan = off
 """
-ITERATE: LiteralString = "SET LOCAL hnsw.iterative_scan = 'relaxed_order'"
 NEAR: LiteralString = f"""
 WITH near AS MATERIALIZED (
     SELECT {COLUMNS}, embedding::{{type}}({{size}}) <=> %(vector)s::{{type}}({{size}}) AS distance

@@ -244,9 +244,7 @@ class PostgresMemories:
         if self._iterates is None:
             rows = await (await database.execute(memory_sql.VERSION)).fetchall()
             self._iterates = bool(rows) and tuple(map(int, rows[0][0].split(".")[:2])) >= (0, 8)
-        await database.execute(memory_sql.BY_INDEX)
-        if self._iterates:
-            await database.execute(memory_sql.ITERATE)
+        await database.execute(memory_sql.ITERATE if self._iterates else memory_sql.BY_INDEX)
 
     def _index_soon(self, size: int) -> None:
         if size not in self._indexed and size not in self._indexing:
