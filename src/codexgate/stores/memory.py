@@ -1,5 +1,6 @@
-"""What the stores of memories share: their settings and their fault. Knows no store."""
+"""What the stores of memories share: their settings, their fault, and which words tell. Knows no store."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -10,6 +11,8 @@ from ..errors import Fault, GateError
 
 BATCH = 500
 """Entries of one read."""
+COMMON = 1_000
+"""Entries that the words of a query may be in, the rarest words first; what is more common tells nothing."""
 
 
 class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,3 +43,15 @@ def unavailable(message: str, advice: str = "", retry_after: float = 0) -> GateE
             retry_after=retry_after,
         )
     )
+
+
+def telling(words: Sequence[str], counts: Mapping[str, float]) -> list[str]:
+    """Those of `words` that are not in very many entries, the rarest first; `counts`: in how many each is."""
+    found: list[str] = []
+    total = 0.0
+    for word in sorted(words, key=lambda word: counts.get(word, 0)):
+        total += counts.get(word, 0)
+        if total > COMMON:
+            break
+        found.append(word)
+    return found

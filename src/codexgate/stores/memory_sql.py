@@ -154,11 +154,12 @@ WITH ranked AS MATERIALIZED (
 )
 SELECT {COLUMNS} FROM ranked JOIN memories.entries USING (id) ORDER BY rank DESC, id
 """
-COMMON: LiteralString = """
-SELECT word FROM pg_stats, pg_class,
+# Of the words that the server has counted, which are the most common ones.
+COUNTS: LiteralString = """
+SELECT word, part * reltuples FROM pg_stats, pg_class,
     unnest(most_common_elems::text::text[], most_common_elem_freqs) AS counted (word, part)
 WHERE schemaname = 'memories' AND tablename = 'entries' AND attname = 'content_words'
-    AND pg_class.oid = to_regclass('memories.entries') AND part * reltuples > %s
+    AND pg_class.oid = to_regclass('memories.entries')
 """
 LOAD: LiteralString = f"SELECT {COLUMNS} FROM memories.entries WHERE id = ANY(%s::uuid[])"
 ALL: LiteralString = f"""

@@ -18,7 +18,7 @@ from ..errors import Fault, GateError
 from ..recall import mismatch, reembed, words
 from ..records import Entry, Filter, Kept, Vectored
 from . import memory_sql
-from .memory import BATCH, unavailable
+from .memory import BATCH, telling, unavailable
 from .postgres import DEADLINE, Connection, Postgres
 from .postgres_entries import (
     condition,
@@ -37,12 +37,10 @@ LONG = 600.0
 """Seconds for what goes through a whole namespace."""
 RATE = 50
 """Entries that are written in a second, at least."""
-COMMON = 1_000
-"""Entries that a word may be in; what is more common tells nothing."""
 FEW = 2_000
 """Entries that are searched one by one."""
 FRESH = 60.0
-"""Seconds for which the list of common words is believed."""
+"""Seconds for which the counts of common words are believed."""
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +61,7 @@ class PostgresMemories:
         self._indexed: set[int] = set()
         """Dimensions that have an index, or can have none."""
         self._indexing: dict[int, asyncio.Task[None]] = {}
-        self._common: tuple[float, frozenset[str]] = (-FRESH, frozenset())
+        self._counts: tuple[float, dict[str, float]] = (-FRESH, {})
 
     async def add(self, entries: Sequence[Vectored]) -> tuple[Kept, ...]:
         """Keep them in one transaction; for each what became of it."""
@@ -121,8 +119,7 @@ class PostgresMemories:
         """The entries that hold words of `query`, or words that begin so."""
         where, values = condition(wanted)
         async with self._postgres.transaction() as database:
-            common = await self._too_common(database)
-            phrase = " | ".join(sought(word) for word in words(query) if word not in common)
+            phrase = " | ".join(map(sought, telling(words(query), await self._common(database))))
             if not phrase:
                 return ()
             values |= {"sought": phrase, "limit": limit, "few": FEW}
@@ -275,14 +272,14 @@ class PostgresMemories:
             ).fetchall()
             return bool(there)
 
-    async def _too_common(self, database: Connection) -> frozenset[str]:
-        """The words that are in very many entries, as far as the server knows; it counts now and then."""
-        looked, common = self._common
+    async def _common(self, database: Connection) -> dict[str, float]:
+        """In how many entries the most common words are, by the server's last count."""
+        looked, counts = self._counts
         if time.monotonic() - looked > FRESH:
-            rows = await database.execute(memory_sql.COMMON, (COMMON,))
-            common = frozenset([word async for (word,) in rows])
-            self._common = (time.monotonic(), common)
-        return common
+            rows = await database.execute(memory_sql.COUNTS)
+            counts = {word: count async for word, count in rows}
+            self._counts = (time.monotonic(), counts)
+        return counts
 
 
 async def _known(database: Connection, entries: Sequence[Vectored]) -> dict[tuple[str, str], Entry]:

@@ -15,9 +15,6 @@ import msgspec
 from ..recall import begins, mismatch
 from ..records import Entry, Filter, Kept, Vectored
 
-COMMON = 2_000
-"""Entries that the words of a query may be in, the rarest words first; what is more common tells nothing."""
-
 ENTRIES = """
 SELECT entry.uuid, namespace.name, entry.content, entry.summary, entry.tags, entry.metadata, entry.source,
     entry.created, entry.accessed, space.model, space.dimension, entry.digest, entry.id
@@ -190,18 +187,14 @@ def _text(summary: str, tags: str, content: str) -> str:
     return f"{'' if content.startswith(summary) else summary}\n{content}\n{' '.join(_tags(tags))}"
 
 
-def telling(database: sqlite3.Connection, sought: Sequence[str]) -> list[str]:
-    """Those of the words that are not in very many entries, the rarest first."""
-    sql = f"SELECT term, doc FROM word_count WHERE term IN {THESE}"
-    plain = {word: _plain(word) for word in sought}
-    counts = dict(database.execute(sql, (listed([*plain.values()]),)).fetchall())
-    telling, total = [], 0
-    for word in sorted(sought, key=lambda word: counts.get(plain[word], 0)):
-        total += counts.get(plain[word], 0)
-        if total > COMMON:
-            break
-        telling.append(word)
-    return telling
+def counts(database: sqlite3.Connection, words: Sequence[str]) -> dict[str, int]:
+    """In how many entries each of the words is."""
+    plain = {word: _plain(word) for word in words}
+    rows = database.execute(
+        f"SELECT term, doc FROM word_count WHERE term IN {THESE}", (listed([*plain.values()]),)
+    )
+    found = dict(rows.fetchall())
+    return {word: found.get(plain[word], 0) for word in words}
 
 
 def sought(word: str) -> str:

@@ -20,7 +20,7 @@ from ..recall import mismatch, words
 from ..records import Entry, Filter, Kept, Vectored
 from . import sqlite_entries as tables
 from .database import HASTE, Database, transaction
-from .memory import BATCH, unavailable
+from .memory import BATCH, telling, unavailable
 
 if TYPE_CHECKING:
     from .vectors import Vectors
@@ -130,7 +130,8 @@ class Memories:
         """The entries that hold words of `query`, or words that begin so, by their BM25."""
 
         def work(database: sqlite3.Connection) -> tuple[Entry, ...]:
-            match = " OR ".join(map(tables.sought, tables.telling(database, words(query))))
+            looked = words(query)
+            match = " OR ".join(map(tables.sought, telling(looked, tables.counts(database, looked))))
             if not match:
                 return ()
             where, values = tables.condition(wanted)
