@@ -92,18 +92,28 @@ async def embed_only(model: str, all_texts: Sequence[str]) -> float:
 async def ask(
     opened: Memory, questions: Sequence[str], wanted: Filter, matrix: NDArray[np.float32]
 ) -> tuple[list[float], list[float]]:
-    """Milliseconds of each question, and of a bare product between two of them: the machine is as busy."""
+    """Milliseconds of each question, and of bare products before and after them.
+
+    Not between them: the threads of a product go on looking for work for many milliseconds.
+    """
+    took, bare = [], products(matrix)
+    await asyncio.sleep(1)
     await opened.retrieve(questions[0], wanted)
-    took, bare = [], []
-    for at, question in enumerate(questions):
+    for question in questions:
         began = time.perf_counter()
         await opened.retrieve(question, wanted)
         took.append((time.perf_counter() - began) * 1000)
-        vector = matrix[at].copy()
+    return sorted(took), sorted(bare + products(matrix))
+
+
+def products(matrix: NDArray[np.float32]) -> list[float]:
+    """Milliseconds of each of some products of all vectors and one."""
+    took = []
+    for vector in matrix[:QUESTIONS].copy():
         began = time.perf_counter()
         matrix @ vector
-        bare.append((time.perf_counter() - began) * 1000)
-    return sorted(took), sorted(bare)
+        took.append((time.perf_counter() - began) * 1000)
+    return took
 
 
 def row(*cells: object) -> None:

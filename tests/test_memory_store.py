@@ -809,6 +809,23 @@ def test_big_vectors_are_searched_too(postgres: Postgres) -> None:
     assert [name for (name,) in indexes] == ["entries_hnsw_2000", "entries_hnsw_3072"]
 
 
+def test_a_database_of_an_older_version_is_brought_up_to_date(postgres: Postgres) -> None:
+    async def body() -> None:
+        store = PostgresMemories(postgres.url)
+        (kept,) = await store.add([plain("first")])
+        await store.aclose()
+        postgres.run("DROP TABLE codexgate.memory_found")
+        postgres.run("UPDATE codexgate.version SET number = 1 WHERE part = 'memory'")
+        postgres.run("UPDATE memories.entries SET last_accessed_at = to_timestamp(5)")
+        store = PostgresMemories(postgres.url, clock=lambda: 9.0)
+        assert [each.accessed for each in await store.load([kept.entry.id])] == [5.0]
+        await store.touch([kept.entry.id])
+        assert [each.accessed for each in await store.load([kept.entry.id])] == [9.0]
+        await store.aclose()
+
+    run(body())
+
+
 def test_without_the_extension_it_says_what_to_run(postgres: Postgres) -> None:
     postgres.run("DROP EXTENSION IF EXISTS vector CASCADE")
     postgres.run("DROP ROLE IF EXISTS plain_user")

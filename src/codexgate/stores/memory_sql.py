@@ -71,6 +71,13 @@ MIGRATIONS: tuple[LiteralString, ...] = (
         PRIMARY KEY (entry, model)
     );
     """,
+    # Beside the entries: an update of one is a new row in each of its indexes, that of the vectors too.
+    """
+    CREATE TABLE codexgate.memory_found (
+        entry uuid PRIMARY KEY REFERENCES memories.entries ON DELETE CASCADE,
+        at timestamptz NOT NULL
+    ) WITH (fillfactor = 50);
+    """,
 )
 """What makes version N+1 of version N; a released one is never changed."""
 
@@ -96,7 +103,9 @@ FROM (
 LOCK_ALONE: LiteralString = "SELECT pg_advisory_xact_lock(hashtextextended('codexgate.memory ' || %s, 0))"
 COLUMNS: LiteralString = """
 id, task_name, content, summary, tags, metadata::text, source, extract(epoch FROM created_at)::float8,
-coalesce(extract(epoch FROM last_accessed_at), 0)::float8, encoder_model, vector_dims(embedding),
+coalesce(extract(epoch FROM greatest(last_accessed_at, (
+    SELECT at FROM codexgate.memory_found WHERE entry = entries.id
+))), 0)::float8, encoder_model, vector_dims(embedding),
 content_digest
 """
 ADD: LiteralString = """
@@ -176,7 +185,10 @@ DELETE: LiteralString = "DELETE FROM memories.entries WHERE id = ANY(%s::uuid[])
 CLEAR: LiteralString = "DELETE FROM memories.entries WHERE task_name = %s"
 COUNT: LiteralString = "SELECT task_name, count(*) FROM memories.entries GROUP BY task_name"
 TOUCH: LiteralString = """
-UPDATE memories.entries SET last_accessed_at = to_timestamp(%s) WHERE id = ANY(%s::uuid[])
+INSERT INTO codexgate.memory_found (entry, at)
+SELECT found, to_timestamp(%s) FROM unnest(%s::uuid[]) AS found
+WHERE EXISTS (SELECT 1 FROM memories.entries WHERE id = found)
+ON CONFLICT (entry) DO UPDATE SET at = excluded.at
 """
 # From one (namespace, model) to the next through the index: cheap, however many entries there are.
 MODELS: LiteralString = """
