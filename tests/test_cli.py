@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -401,6 +402,35 @@ def test_a_hangup_reads_the_settings_anew(tmp_path: Path) -> None:
     hang_up("", "settings.reread")
     assert asked() == (404, set())
     assert served.stop()[0] == 0
+
+
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_gate_goes_with_its_terminal(tmp_path: Path) -> None:
+    ours, its = pty.openpty()
+    served = subprocess.Popen(
+        [sys.executable, "-c", OWN_TERMINAL, *COMMAND, "serve", "--port", "0"],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        env=environment(tmp_path),
+        start_new_session=True,
+    )
+    os.close(its)
+    said = b""
+    while b"codexgate connect CLIENT" not in said:
+        said += os.read(ours, 4096)
+    os.close(ours)
+    try:
+        assert served.wait(timeout=15) == 0
+    finally:
+        served.kill()
+        served.wait()
 
 
 def test_what_a_hangup_changes_is_documented() -> None:

@@ -171,12 +171,21 @@ async def run_until_signal(
 ) -> bool:
     """Serve in the foreground until SIGINT or SIGTERM; returns whether a second one was heard.
 
+    SIGHUP is for `on_hangup`, unless the terminal is gone: then it ends the gate as SIGTERM does.
     That one does not wait for streams. What comes when all of them are told ends the process, as usual.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def heard() -> None:
         (hurry if stop.is_set() else stop).set()
+
+    terminals = [number for number in range(3) if os.isatty(number)]
+
+    def hung_up(running: Running) -> None:
+        if terminals and not any(map(os.isatty, terminals)):
+            heard()
+        else:
+            on_hangup(running)
 
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -186,7 +195,7 @@ async def run_until_signal(
     try:
         async with listening(core, listen, hurry) as running:
             if sys.platform != "win32":  # which has no such signal
-                loop.add_signal_handler(signal.SIGHUP, on_hangup, running)
+                loop.add_signal_handler(signal.SIGHUP, hung_up, running)
             await on_start(running)
             _spare_collector()
             await stop.wait()
