@@ -391,9 +391,10 @@ def test_a_hangup_reads_the_settings_anew(tmp_path: Path) -> None:
     url = json.loads(served.read_until("service.init"))["url"]
     assert asked() == (404, set())
     told = hang_up(
-        '[server]\napi_key = "secret"\n[aliases]\nnick = "demo"\n[retrieval]\nlimit = 3\n', "settings.reread"
+        '[server]\napi_key = "secret"\n[aliases]\nnick = "demo"\n[retrieval]\nlimit = 3\n[codex]\nidle_timeout = 9.0\n[ollama]\nnum_ctx = 4096\n',
+        "settings.reread",
     )
-    assert told["after_restart"] == "retrieval.limit"
+    assert told["after_restart"] == "codex.idle_timeout,ollama.num_ctx,retrieval.limit"
     assert asked() == (401, set())
     assert asked("secret")[0] == 200
     told = hang_up("[server]\napi_kye = 1\n", "settings.refused")

@@ -88,12 +88,18 @@ def chat(
         format=attach.schema(schema) if schema else Format(),
         retrieval=Retrieval(memory) if memory else None,
     )
-    parts = attach.parts(prompt, _piped_in(), file or [])
-    if not parts and (as_json or sys.stdin is None or not (sys.stdin.isatty() and sys.stdout.isatty())):
-        raise invalid("There is nothing to ask.", advice="Give a prompt, or pipe one in.")
+    parts = _asked(prompt, file or [], alone=as_json)
     colour: Colour = ctx.obj.colour
     make_view = partial(_view, colour, stream, raw=raw, as_json=as_json)
     asyncio.run(_converse(settings, options, None if resume else session, parts, make_view, colour))
+
+
+def _asked(prompt: str, files: list[Path], *, alone: bool) -> tuple[Part, ...]:
+    """What is asked, empty for who is to talk. Raises GateError where nobody can; `alone`: nobody is to."""
+    parts = attach.parts(prompt, _piped_in(), files)
+    if not parts and (alone or sys.stdin is None or not (sys.stdin.isatty() and sys.stdout.isatty())):
+        raise invalid("There is nothing to ask.", advice="Give a prompt, or pipe one in.")
+    return parts
 
 
 def _settings(

@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -101,22 +102,15 @@ def serve(
         "log.format": log_format,
         "log.level": log_level,
     }
-    file = config_file(ctx)
-
-    def read() -> tuple[Settings, apikey.Key | None]:
-        settings = load_settings(flags, config=file).settings
-        return settings, apikey.effective(settings)
-
-    settings, key = read()
-    if not uds:
-        refuse_open_door(settings, has_key=key is not None)
-    os.umask(0o077)
-    logs.configure(settings.log.format, settings.log.level)
-    if settings.codex.cwd and "codex" in (settings.backends or BACKENDS):
-        existing_folder(settings.codex.cwd)
-    paint = Paint(wants_colour(ctx.obj.colour, sys.stderr))
-    if asyncio.run(_serve(settings, key, uds, paint, read)):
+    read = partial(_read, flags, config_file(ctx))
+    if asyncio.run(_serve(read, uds, Paint(wants_colour(ctx.obj.colour, sys.stderr)))):
         raise typer.Exit(INTERRUPTED)
+
+
+def _read(flags: Mapping[str, object], file: Path | None) -> tuple[Settings, apikey.Key | None]:
+    """The settings as they are now, and the key in force. Raises GateError."""
+    settings = load_settings(flags, config=file).settings
+    return settings, apikey.effective(settings)
 
 
 def refuse_open_door(settings: Settings, *, has_key: bool) -> None:
@@ -139,14 +133,15 @@ def refuse_open_door(settings: Settings, *, has_key: bool) -> None:
         raise _refused("Serving Codex with approvals needs an API key.", "Make one: codexgate key make")
 
 
-async def _serve(
-    settings: Settings,
-    key: apikey.Key | None,
-    uds: str,
-    paint: Paint,
-    read: Callable[[], tuple[Settings, apikey.Key | None]],
-) -> bool:
-    """Whether its end was hurried. `read` reads the settings anew; it raises GateError."""
+async def _serve(read: Callable[[], tuple[Settings, apikey.Key | None]], uds: str, paint: Paint) -> bool:
+    """Whether its end was hurried. `read` is called again with every SIGHUP. Raises GateError."""
+    settings, key = read()
+    if not uds:
+        refuse_open_door(settings, has_key=key is not None)
+    os.umask(0o077)
+    logs.configure(settings.log.format, settings.log.level)
+    if settings.codex.cwd and "codex" in (settings.backends or BACKENDS):
+        existing_folder(settings.codex.cwd)
     listen = _listen(settings, uds, key)
     async with open_core(settings) as core:
         gate = core.gate
@@ -177,7 +172,7 @@ async def _serve(
             logs.configure(now.log.format, now.log.level)
             gate.rename(now.aliased, now.default_model)
             running.admit(_listen(now, uds, its_key))
-            waits = ",".join(_differences(settings, now) - REREAD)
+            waits = ",".join(sorted(_differences(settings, now) - REREAD))
             log.info("settings.reread", extra={"fields": {"after_restart": waits}})
 
         try:

@@ -171,8 +171,8 @@ async def run_until_signal(
 ) -> bool:
     """Serve in the foreground until SIGINT or SIGTERM; returns whether a second one was heard.
 
-    SIGHUP is for `on_hangup`, unless the terminal is gone: then it ends the gate as SIGTERM does.
     That one does not wait for streams. What comes when all of them are told ends the process, as usual.
+    SIGHUP is for `on_hangup`, unless the terminal is gone: then it is one of those.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
 
@@ -188,7 +188,7 @@ async def run_until_signal(
             on_hangup(running)
 
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
     for number in numbers:
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
             loop.add_signal_handler(number, heard)
@@ -196,6 +196,7 @@ async def run_until_signal(
         async with listening(core, listen, hurry) as running:
             if sys.platform != "win32":  # which has no such signal
                 loop.add_signal_handler(signal.SIGHUP, hung_up, running)
+                numbers.append(signal.SIGHUP)
             await on_start(running)
             _spare_collector()
             await stop.wait()
@@ -208,7 +209,7 @@ async def run_until_signal(
 
 
 def _spare_collector() -> None:
-    """Let the garbage collector pass by what is there for good, and come more rarely: it took a sixth."""
+    """Let the garbage collector pass by what is there for good, and come more rarely."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

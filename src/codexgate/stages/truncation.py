@@ -29,8 +29,7 @@ async def _answer(route: Route, run: Run) -> Batches:
     whole = len(route.request.messages)
     while True:
         shorter = None
-        begun: list[Event] | None = []
-        """What is told once of an answer, until it is sure that this is the one."""
+        begun: list[Event] | None = []  # what is told once, until it is sure that this is the answer
         async with aclosing(run(route)) as batches:
             async for batch in batches:
                 if begun is None:
