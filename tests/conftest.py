@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from tests.servers.postgres import Postgres
-from tests.servers.valkey import Valkey
+from tests.servers.valkey import UNHURRIED, Valkey
 
 # `llm` reads it when it is imported. Its plugin with the weights that we use wants a library to be built.
 os.environ["LLM_LOAD_PLUGINS"] = ""
@@ -25,8 +25,9 @@ def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def valkey(shared_valkey: Valkey) -> Valkey:
-    """A server with nothing in it."""
+def valkey(shared_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Valkey:
+    """A server with nothing in it, and with time to answer; who tests the deadline has a server of his own."""
+    monkeypatch.setattr("codexgate.stores.redis.DEADLINE", UNHURRIED)
     with shared_valkey.client() as client:
         client.flushall()
     return shared_valkey

@@ -17,11 +17,11 @@ from codexgate.config import Secret
 from codexgate.errors import GateError
 from codexgate.ports import SessionStore
 from codexgate.settings import Settings
-from codexgate.stores import redis, sqlite
+from codexgate.stores import sqlite
 from codexgate.stores.redis import RedisSessions
 from codexgate.stores.sqlite import Sessions
 from codexgate.stores.threads import ThreadOptions
-from tests.servers.valkey import Valkey
+from tests.servers.valkey import UNHURRIED, Valkey
 from tests.servers.worker import working
 from tests.support import run, states, works_again
 
@@ -72,15 +72,10 @@ STORES: dict[str, type[SqlitePlace | RedisPlace]] = {"sqlite": SqlitePlace, "red
 
 
 @pytest.fixture(params=STORES)
-def place(
-    request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> Place:
-    monkeypatch.setattr(redis, "DEADLINE", UNHURRIED)
+def place(request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey) -> Place:
     return STORES[request.param](tmp_path, valkey)
 
 
-UNHURRIED = 5.0
-"""Seconds for one exchange with Redis where the deadline is not what is tested: the machine may be busy."""
 WORKER = """
 import asyncio, sys
 from pathlib import Path

@@ -23,11 +23,11 @@ from codexgate.errors import GateError
 from codexgate.ports import ThreadStore
 from codexgate.records import ThreadRecord
 from codexgate.settings import Settings, load_settings
-from codexgate.stores import breaker, redis, sqlite
+from codexgate.stores import breaker, sqlite
 from codexgate.stores.redis import RedisThreads
 from codexgate.stores.sqlite import Threads
 from codexgate.stores.threads import ThreadOptions, unavailable
-from tests.servers.valkey import Valkey
+from tests.servers.valkey import UNHURRIED, Valkey
 from tests.servers.worker import working
 from tests.support import run, states, works_again
 
@@ -100,17 +100,12 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 
 @pytest.fixture(params=STORES)
-def place(
-    request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> Place:
-    monkeypatch.setattr(redis, "DEADLINE", UNHURRIED)
+def place(request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey) -> Place:
     return STORES[request.param](tmp_path, valkey)
 
 
 SOON = 4.0
 """Seconds for what takes less than one; the library's own patience is longer."""
-UNHURRIED = 5.0
-"""Seconds for one exchange with Redis where the deadline is not what is tested: the machine may be busy."""
 WORKER = """
 import asyncio, sys
 from pathlib import Path

