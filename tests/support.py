@@ -1,7 +1,10 @@
 """What every asynchronous test needs: a loop, and an end to waiting; and what tests of stores look at."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -39,3 +42,14 @@ async def works_again(ask: Callable[[], Awaitable[object]]) -> None:
 def states(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the gate's own modules logged."""
     return [record.getMessage() for record in caplog.records if record.name.startswith("codexgate")]
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    """What lies anywhere below, while programs write there: a file taken away meanwhile is not there."""
+    found: dict[Path, bytes] = {}
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with suppress(FileNotFoundError):
+                if path.is_file():
+                    found[path] = path.read_bytes()
+    return found

@@ -28,7 +28,7 @@ from tests.servers.gateway import client, serving
 from tests.servers.notebook import Notebook
 from tests.servers.responses import Call, ScriptedResponses, Text
 from tests.servers.scripted import Scripted
-from tests.support import run
+from tests.support import files_in, run
 
 KEY = "cg-secret"
 Body = dict[str, Any]
@@ -145,9 +145,9 @@ def test_its_key_opens_the_memory_alone_and_lies_nowhere(tmp_path: Path) -> None
                 async with bench.session.request(method, path, json={}) as answer:
                     assert answer.status == 401
             assert inner not in json.dumps(bench.provider.requests)
-            files = [path for path in bench.folder.rglob("*") if path.is_file()]
+            files = files_in(bench.folder)
             assert len(files) > 3
-            assert [path for path in files if inner.encode() in path.read_bytes()] == []
+            assert [path for path, content in files.items() if inner.encode() in content] == []
 
     run(scenario())
 

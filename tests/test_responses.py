@@ -25,7 +25,7 @@ from tests.servers.gateway import client, serving
 from tests.servers.ollama import ScriptedOllama, call, done, say
 from tests.servers.responses import ScriptedResponses
 from tests.servers.scripted import Scripted
-from tests.support import run
+from tests.support import files_in, run
 
 MODEL = "scripted"
 WEATHER: Any = {
@@ -92,7 +92,7 @@ def test_what_is_not_to_be_stored_leaves_nothing(tmp_path: Path) -> None:
             assert backend.requests[0].chat == ""
 
     run(scenario())
-    assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"SECRET" in file.read_bytes()]
+    assert not [file for file, content in files_in(tmp_path).items() if b"SECRET" in content]
 
 
 def test_a_deleted_response_is_gone_and_so_is_what_was_asked(tmp_path: Path) -> None:
