@@ -95,3 +95,8 @@ def advised(message: str, advice: str) -> str:
 def invalid(message: str, param: str = "", code: str = "", advice: str = "") -> GateError:
     """A request that cannot be served as it is written (400)."""
     return GateError(Fault("invalid_request", message, advice, code, param))
+
+
+def store_unavailable(code: str, message: str, advice: str = "", retry_after: float = 0) -> GateError:
+    """What the gate keeps things in cannot be used now (503); `retry_after`: seconds."""
+    return GateError(Fault("unavailable", message, advice, code, retryable=True, retry_after=retry_after))

@@ -10,10 +10,11 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import Fault, GateError
+from ..errors import Fault, GateError, store_unavailable
 
 if sys.platform == "win32":
 
@@ -41,6 +42,9 @@ else:
 
 PIECE = 256 * 1024
 """Bytes that are read, or gathered and written, at once."""
+
+unavailable = partial(store_unavailable, "file_store_unavailable")
+"""The store cannot be used now (503)."""
 
 
 class Lost(Exception):
@@ -141,11 +145,6 @@ def disk_full() -> GateError:
     """There is no room for it (503)."""
     message = "The disk that files are kept on is full."
     return GateError(Fault("unavailable", message, "Delete files, or free space on it.", "disk_full"))
-
-
-def unavailable(message: str, advice: str = "") -> GateError:
-    """The store cannot be used now (503)."""
-    return GateError(Fault("unavailable", message, advice, "file_store_unavailable", retryable=True))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,18 +1,22 @@
 """What the stores of memories share: their settings, their fault, and which words tell. Knows no store."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from ..config import Secret
-from ..errors import Fault, GateError
+from ..errors import store_unavailable
 
 BATCH = 500
 """Entries of one read."""
 COMMON = 1_000
 """Entries that the words of a query may be in, the rarest words first; what is more common tells nothing."""
+
+unavailable = partial(store_unavailable, "memory_store_unavailable")
+"""The store cannot be used now (503)."""
 
 
 class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,20 +33,6 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(min_length=1, max_length=200, description="Namespace of what is kept without naming one."),
     ] = "default"
-
-
-def unavailable(message: str, advice: str = "", retry_after: float = 0) -> GateError:
-    """The store cannot be used now (503)."""
-    return GateError(
-        Fault(
-            "unavailable",
-            message,
-            advice,
-            "memory_store_unavailable",
-            retryable=True,
-            retry_after=retry_after,
-        )
-    )
 
 
 def telling(words: Sequence[str], counts: Mapping[str, float]) -> list[str]:

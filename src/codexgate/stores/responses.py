@@ -4,13 +4,14 @@ Knows no store. Which one is used is for `assemble` to say.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from ..config import Secret
-from ..errors import Fault, GateError, invalid
+from ..errors import Fault, GateError, invalid, store_unavailable
 from ..ports import ConversationStore, ResponseStore
 from ..records import Item, ResponseRecord
 
@@ -18,6 +19,9 @@ MONTH = 2_592_000
 """Seconds that a response is kept, as at OpenAI (platform.openai.com, guide "Conversation state")."""
 BATCH = 100
 """Responses whose time has run out that one write deletes at most."""
+
+unavailable = partial(store_unavailable, "response_store_unavailable")
+"""The store cannot be used now (503)."""
 
 
 class ResponseOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,20 +50,6 @@ class Limits(msgspec.Struct, frozen=True):
     """Responses or items."""
     size: int = 128 << 20
     """Bytes of their bodies."""
-
-
-def unavailable(message: str, advice: str = "", retry_after: float = 0) -> GateError:
-    """The store cannot be used now (503)."""
-    return GateError(
-        Fault(
-            "unavailable",
-            message,
-            advice,
-            "response_store_unavailable",
-            retryable=True,
-            retry_after=retry_after,
-        )
-    )
 
 
 def no_response(id: str) -> GateError:

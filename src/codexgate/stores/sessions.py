@@ -1,6 +1,8 @@
 """What the stores of sessions share: their two faults. Knows no store."""
 
-from ..errors import Fault, GateError
+from functools import partial
+
+from ..errors import Fault, store_unavailable
 
 BUSY = Fault(
     "conflict",
@@ -11,16 +13,5 @@ BUSY = Fault(
 )
 """Somebody else holds the session (409)."""
 
-
-def unavailable(message: str, advice: str = "", retry_after: float = 0) -> GateError:
-    """The store cannot be used now (503)."""
-    return GateError(
-        Fault(
-            "unavailable",
-            message,
-            advice,
-            "session_store_unavailable",
-            retryable=True,
-            retry_after=retry_after,
-        )
-    )
+unavailable = partial(store_unavailable, "session_store_unavailable")
+"""The store cannot be used now (503)."""

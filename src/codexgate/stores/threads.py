@@ -6,13 +6,14 @@ Knows no store. Which one is used is for `assemble` to say.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from ..config import Secret
-from ..errors import Fault, GateError
+from ..errors import Fault, GateError, store_unavailable
 
 T = TypeVar("T")
 
@@ -20,6 +21,9 @@ WEEK = 604_800
 """Seconds that a chat is kept after its last write, as in Jangar."""
 POLL = 0.05
 """Seconds between two tries for a lock. Asking is cheap, and a turn takes seconds at least."""
+
+unavailable = partial(store_unavailable, "thread_store_unavailable")
+"""The store cannot be used now (503)."""
 
 
 class ThreadOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,20 +49,6 @@ class ThreadOptions(msgspec.Struct, frozen=True, kw_only=True):
     )
     session_prefix: Annotated[str, Meta(description="Start of the Redis keys of sessions.")] = (
         "codexgate:session"
-    )
-
-
-def unavailable(message: str, advice: str = "", retry_after: float = 0) -> GateError:
-    """The store cannot be used now (503)."""
-    return GateError(
-        Fault(
-            "unavailable",
-            message,
-            advice,
-            "thread_store_unavailable",
-            retryable=True,
-            retry_after=retry_after,
-        )
     )
 
 
