@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import socket
 import subprocess
 import termios
 import time
@@ -34,6 +33,7 @@ from codexgate.settings import ServerOptions, load_settings
 
 from .servers.codex_home import MODEL, make_codex_home
 from .servers.gateway import serving
+from .servers.ports import own_port
 from .servers.program import codexgate
 from .servers.responses import ScriptedResponses
 from .servers.scripted import Scripted
@@ -191,6 +191,7 @@ def test_what_was_typed_before_the_question_is_no_answer() -> None:
     async def asked() -> None:
         with person() as someone:
             someone.type("y\ny\ny")
+            await someone.sees("y\r\ny\r\ny")  # the terminal has it; it was only on its way
             turn = talk(Asking(COMMAND), someone)
             await someone.sees(f"{QUESTION} ")
             await turns()
@@ -218,7 +219,7 @@ def test_one_is_asked_after_the_other() -> None:
 def test_the_deadline_takes_the_question_back_and_declines() -> None:
     async def asked() -> None:
         with person() as someone:
-            turn = talk(Asking(COMMAND, lasts=1), someone)
+            turn = talk(Asking(COMMAND, lasts=4), someone)  # of these a part is over: whole seconds
             await someone.sees(f"{QUESTION} ")
             someone.type("y")  # not yet said
             told = await someone.sees("it is declined.")
@@ -403,15 +404,15 @@ async def gate(tmp_path: Path, backend: Scripted, key: str = "") -> AsyncIterato
 
 def test_what_waits_is_listed_and_decided(tmp_path: Path) -> None:
     async def asked() -> None:
-        backend = Asking(COMMAND, Approval("2", "file_change", "a.py"))
+        backend = Asking(COMMAND, Approval("2", "file_change", "a.py"), lasts=1000)
         async with gate(tmp_path, backend) as gates:
             listed = await gates.call()
             header, *rows = listed.stdout.decode().splitlines()
             assert header.split() == ["ID", "ACTION", "DETAIL", "FOLDER", "LEFT"]
-            assert re.fullmatch(r"1 +command +rm x +/w +(9\d|100) s", rows[0].strip())
+            assert re.fullmatch(r"1 +command +rm x +/w +(9\d\d|1000) s", rows[0].strip())
             assert (len(rows), listed.returncode, listed.stderr) == (2, 0, b"")
             first = json.loads((await gates.call("--json")).stdout)[0]
-            assert 90 <= first.pop("seconds_left") <= 100
+            assert 900 <= first.pop("seconds_left") <= 1000
             assert first == msgspec.to_builtins(backend.approvals()[0])
             said = await gates.call("accept", "1")
             assert (said.returncode, said.stderr) == (0, b"codexgate: 1 is accepted.\n")
@@ -451,8 +452,7 @@ def test_the_key_goes_along(tmp_path: Path) -> None:
 
 
 def test_where_nothing_listens(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = own_port()
     found = codexgate(tmp_path, "approvals", more={"CODEXGATE_SERVER_PORT": str(port)})
     assert found.returncode == 6
     assert f"http://127.0.0.1:{port} refused the connection" in found.stderr.decode()

@@ -17,9 +17,16 @@ from codexgate.order import Order
 from codexgate.ports import Backend, Installer
 from codexgate.records import Progress
 from tests.servers.ollama import Cut, FakeModel, Refusal, ScriptedOllama, call, done, say
-from tests.support import run
+from tests.servers.ports import own_port
+from tests.support import UNHURRIED, run, unhurried
 
 TOOL = Tool("weather", parameters={"type": "object", "properties": {"city": {"type": "string"}}})
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who tests a deadline sets a short one."""
+    unhurried(monkeypatch, "backends.ollama.backend.PROBE", "backends.ollama.backend.TAIL")
 
 
 @asynccontextmanager
@@ -112,12 +119,15 @@ def test_one_connection_serves_one_answer_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_the_body_may_end_after_its_last_line(ends: bool) -> None:
+def test_the_body_may_end_after_its_last_line(ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not ends:
+        monkeypatch.setattr("codexgate.backends.ollama.backend.TAIL", 0.25)
+
     async def test() -> None:
         async with serving() as (server, ollama):
             end = asyncio.Event()
             server.next(done(), end)
-            async with asyncio.timeout(2), aclosing(ollama.stream(ask())) as stream:
+            async with aclosing(ollama.stream(ask())) as stream:
                 batches = [await anext(stream) for _ in range(3)]  # it loads, its window, its end
                 assert batches[-1][-1] == Done("stop")
                 if ends:
@@ -266,6 +276,11 @@ FAILURES: dict[str, tuple[tuple[Any, ...], str]] = {
     "silence midway": ((say("a"), asyncio.Event()), "timeout"),
     "silence": ((asyncio.Event(),), "timeout"),
 }
+SHORT: dict[str, dict[str, Any]] = {
+    "silence": {"first_token_timeout": 0.5},
+    "silence midway": {"idle_timeout": 0.5},
+}
+"""The deadlines that are tested."""
 
 
 @pytest.mark.parametrize("case", FAILURES)
@@ -274,7 +289,7 @@ def test_failures_are_one_event(case: str) -> None:
     steps = tuple(asyncio.Event() if isinstance(step, asyncio.Event) else step for step in steps)
 
     async def test() -> None:
-        async with serving(first_token_timeout=0.5, idle_timeout=0.5) as (server, ollama):
+        async with serving(**SHORT.get(case, {})) as (server, ollama):
             server.next(*steps)
             if isinstance(steps[0], Cut):  # a kept connection that closes so is tried once more, on a new one
                 server.next(*steps)
@@ -282,7 +297,8 @@ def test_failures_are_one_event(case: str) -> None:
             assert isinstance(failed, Failed)
             assert failed.fault.kind == kind
             assert before == ([TextDelta("a")] if say("a") in steps else [])
-            # And the next answer is whole.
+            # And the next answer is whole, however long it takes.
+            ollama._options = OllamaOptions(url=server.url)
             assert (await reply_of(ollama, ask())).text == "You said: hi"
 
     run(test())
@@ -307,9 +323,7 @@ def test_a_cut_at_every_byte_is_one_failure() -> None:
 
 def test_nobody_there() -> None:
     async def test() -> None:
-        async with ScriptedOllama() as server:
-            url = server.url
-        ollama = Ollama(OllamaOptions(url=url))
+        ollama = Ollama(OllamaOptions(url=f"http://127.0.0.1:{own_port()}"))
         fault = await fault_of(ollama, ask())
         assert (fault.kind, fault.advice) == ("unavailable", "Start it: ollama serve")
         with pytest.raises(GateError) as raised:
@@ -337,10 +351,10 @@ def test_leaving_reaches_ollama(before: int, how: str) -> None:
             server.next(*[say("a")] * before, asyncio.Event())
             reached = asyncio.Event()
             task = asyncio.create_task(consume(ollama.stream(ask()), reached))
-            await asyncio.wait_for((reached if before else server.arrived).wait(), 5)
+            await (reached if before else server.arrived).wait()
             if how == "cancel" or not before:
                 task.cancel()
-            await asyncio.wait_for(server.left.wait(), 1)
+            await asyncio.wait_for(server.left.wait(), UNHURRIED)
             await asyncio.wait([task])
             assert (server.open, server.abandoned) == (0, 1)
 
@@ -473,7 +487,7 @@ def test_probe_of_what_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         async with await asyncio.get_running_loop().create_server(Mute, "127.0.0.1", 0) as server:
             ollama = Ollama(OllamaOptions(url=f"127.0.0.1:{server.sockets[0].getsockname()[1]}"))
             assert (await ollama.probe()).state == "down"
-            await asyncio.wait_for(lost.wait(), 1)
+            await asyncio.wait_for(lost.wait(), UNHURRIED)
 
     run(test())
 
@@ -542,6 +556,6 @@ def test_leaving_a_pull_stops_it() -> None:
             server.next_pull({"status": "pulling manifest"}, asyncio.Event())
             async with aclosing(ollama.pull("tiny")) as news:
                 await anext(news)
-            await asyncio.wait_for(server.left.wait(), 1)
+            await asyncio.wait_for(server.left.wait(), UNHURRIED)
 
     run(test())

@@ -172,10 +172,20 @@ def test_who_decides_on_colour(
     assert terminal.wants_colour(choice, _Tty()) is wanted  # type: ignore[arg-type]
 
 
+PATIENT = """
+import codexgate.cli.complete
+codexgate.cli.complete.PATIENCE = 15.0
+from codexgate.__main__ import main
+main()
+"""
+"""The program with more time for a completion than a person has: the machine may be busy."""
+
+
 def complete(home: Path, words: str, **more: str) -> list[str]:
     asked = {"_CODEXGATE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "", **more}
     asked["COMP_CWORD"] = str(len(words.split(" ")) - 1)
-    found = codexgate(home, more=asked)
+    command = [sys.executable, "-c", PATIENT]
+    found = subprocess.run(command, env=environment(home, asked), cwd=home, capture_output=True, timeout=30)
     assert found.stderr == b""
     return found.stdout.decode().split()
 
@@ -231,7 +241,7 @@ def redirected(home: Path, redirections: str, *arguments: str) -> subprocess.Com
         capture_output=True,
         env=environment(home),
         cwd=home,
-        timeout=20,
+        timeout=50,
         check=False,
     )
 
@@ -337,7 +347,7 @@ class Served:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=15)
+        out, err = self.process.communicate(timeout=30)
         return self.process.returncode, out, err
 
 
@@ -353,7 +363,7 @@ def test_serve_prints_a_banner_and_serves(tmp_path: Path) -> None:
     assert 'api_key = "none"' in said
     assert 'model = "demo"' in said
     assert re.search(r'service\.init driver=demo .*routes="\d+, see http://\S+/docs"', said)
-    with urllib.request.urlopen(f"{url[1]}/models", timeout=5) as answer:
+    with urllib.request.urlopen(f"{url[1]}/models", timeout=30) as answer:
         assert json.load(answer)["data"][0]["id"] == "demo"
     code, out, _ = served.stop()
     assert (code, out) == (0, "")
@@ -374,7 +384,7 @@ def test_a_hangup_reads_the_settings_anew(tmp_path: Path) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         request = urllib.request.Request(f"{url}/v1/models/nick", headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, {json.load(answer)["id"]}
         except urllib.error.HTTPError as error:
             return error.code, set()
@@ -428,7 +438,7 @@ def test_a_gate_goes_with_its_terminal(tmp_path: Path) -> None:
         said += os.read(ours, 4096)
     os.close(ours)
     try:
-        assert served.wait(timeout=15) == 0
+        assert served.wait(timeout=30) == 0
     finally:
         served.kill()
         served.wait()
@@ -449,7 +459,7 @@ def test_a_hangup_opens_no_door(tmp_path: Path) -> None:
     served.process.send_signal(signal.SIGHUP)
     assert "0.0.0.0 needs an API key" in served.read_until("settings.refused")
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=30)
     served.stop()
 
 
@@ -464,7 +474,7 @@ def test_serve_on_a_unix_socket_is_its_owners_alone(tmp_path: Path) -> None:
 def ask_at(path: Path, request: bytes) -> bytes:
     """What a gate at the Unix socket answers, to its end."""
     with socket.socket(socket.AF_UNIX) as caller:
-        caller.settimeout(15)
+        caller.settimeout(30)
         caller.connect(str(path))
         caller.sendall(request)
         return b"".join(iter(lambda: caller.recv(65536), b""))
@@ -507,7 +517,7 @@ def test_a_second_signal_ends_serve_at_once_and_streams_are_told(
     body = b'{"model": "demo", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
     with socket.socket(socket.AF_UNIX) as caller:
-        caller.settimeout(15)
+        caller.settimeout(30)
         caller.connect(str(tmp_path / "s"))
         caller.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
         told = b""

@@ -16,11 +16,17 @@ from codexgate.server.app import Listen
 from tests.servers.codex_home import MODEL, make_codex_home
 from tests.servers.gateway import client, serving
 from tests.servers.responses import ScriptedResponses
-from tests.support import run
+from tests.support import run, unhurried
 
 CHAT = "/v1/chat/completions"
 APPROVALS = "/v1/approvals"
 Body = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No deadline of ours is tested here."""
+    unhurried(monkeypatch, "backends.codex.child.HUNG")
 
 
 @dataclass

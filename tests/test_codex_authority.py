@@ -21,6 +21,7 @@ from codexgate.backends.codex.child import Child
 from codexgate.dialects.codex import wire
 from tests.servers.arena import Arena, Attempt, Operator
 from tests.servers.codex_home import MODEL
+from tests.support import unhurried
 
 Json = dict[str, Any]
 
@@ -43,6 +44,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
             await send(self, line)
 
         patch.setattr(Child, "_send", spy)
+        unhurried(patch, "backends.codex.child.HUNG")
         yield made
 
 
@@ -207,6 +209,7 @@ ONE = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.timeout(300)
 def test_nothing_that_a_client_can_say_raises_its_authority(arena: Arena) -> None:
     """Each way by itself."""
     wanted = [{**USUAL, **one} for one in FIXED]

@@ -24,17 +24,19 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are l
 
 FAKE = Path(__file__).parent / "servers/fake_codex.py"
 CYCLES = 3
-SOON = 5.0
+SOON = 10.0
 """Seconds in which a turn works again."""
+HUNG, HASTY = 8.0, 0.5
+"""Seconds after which a child is taken for one that hangs: one that lives, on a busy machine; one that does not."""
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything as it is but sooner, and restarts without end."""
     monkeypatch.setattr(child, "QUIET", 0.1)
-    monkeypatch.setattr(child, "HUNG", 0.5)
+    monkeypatch.setattr(child, "HUNG", HUNG)
     monkeypatch.setattr(child, "MISSES", 3)
-    monkeypatch.setattr(child, "PATIENCE", 0.5)
+    monkeypatch.setattr(child, "PATIENCE", 1.0)
     monkeypatch.setattr(child, "PAUSES", (0.01, 0.02, 0.04))
     monkeypatch.setattr(supervisor, "STARTS", 1000)
     monkeypatch.setattr(supervisor, "BACKOFF", 0.0)
@@ -124,12 +126,14 @@ def test_all_turns_of_a_lost_child_fail_once_and_the_next_one_works(
                 other = asyncio.create_task(answer(gate, "hold", begun))
                 await begun.wait()
                 lost = await pid_of(codex)
+                child.HUNG = HASTY if code == "codex_hung" else HUNG
                 assert failures(await answer(gate, word)) == [code]
                 assert failures(await other) == [code]
+                child.HUNG = HUNG
                 since = time.monotonic()
                 assert fold(await answer(gate, "plain")).text == "fine"
                 assert time.monotonic() - since < SOON
-                assert not exists(lost)
+                await until(lambda lost=lost: not exists(lost))
 
     run(scenario())
 
@@ -139,10 +143,14 @@ def test_a_child_that_stopped_while_nobody_looked_costs_no_turn(tmp_path: Path) 
         async with serving(tmp_path) as (gate, codex):
             await answer(gate, "plain")
             stopped = await pid_of(codex)
+            lost = await codex._supervisor.child()
             os.kill(stopped, signal.SIGSTOP)
-            child.QUIET = 0.0
-            assert fold(await answer(gate, "plain")).text == "fine"
-            assert not exists(stopped)
+            child.QUIET, child.HUNG = 0.0, HASTY
+            turn = asyncio.create_task(answer(gate, "plain"))
+            await until(lambda: lost.gone is not None)
+            child.HUNG = HUNG
+            assert fold(await turn).text == "fine"
+            await until(lambda: not exists(stopped))
 
     run(scenario())
 
@@ -240,6 +248,7 @@ def test_nothing_that_a_child_started_is_left(tmp_path: Path, way: str) -> None:
             await until(lambda: len(sleepers()) == 3)
             pid = await pid_of(codex)
             if way != "ended":
+                child.HUNG = HASTY if way == "hung" else HUNG
                 os.kill(pid, signal.SIGKILL if way == "killed" else signal.SIGSTOP)
                 assert failures(await held) == ["codex_exited" if way == "killed" else "codex_hung"]
             else:
@@ -289,7 +298,7 @@ def test_what_a_dead_gate_left_is_ended_and_nothing_else(elsewhere: str) -> None
         assert family.stdout is not None and family.stdout.readline() == b"up\n"
         reap.end_leftovers()
         assert family.stdout.read() == b"", "its child bears no mark, but goes with it"
-        assert [process.wait(timeout=5) for process in left] == [-signal.SIGKILL] * 3
+        assert [process.wait(timeout=20) for process in left] == [-signal.SIGKILL] * 3
         assert [process.poll() for process in spared] == [None] * len(spared)
     finally:
         for process in spared + left:

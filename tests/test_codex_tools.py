@@ -30,9 +30,15 @@ from codexgate.stores.sqlite import Threads
 from tests.servers.codex_home import MODEL, make_codex_home
 from tests.servers.gateway import serving
 from tests.servers.responses import Call, ScriptedResponses, Text
-from tests.support import run
+from tests.support import run, unhurried
 
 Body = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No deadline of ours is tested here."""
+    unhurried(monkeypatch, "backends.codex.turn.CLOSING", "backends.codex.child.HUNG")
 
 
 def tool(name: str) -> Any:

@@ -507,6 +507,6 @@ def test_llm_lists_and_asks_what_was_written(tmp_path: Path) -> None:
     assert codexgate(tmp_path, "connect", "llm", "--write", more=more).returncode == 0
     command = [sys.executable, "-m", "llm", "models", "list"]
     environ = {**os.environ, "LLM_USER_PATH": str(tmp_path / "llm"), "LLM_LOAD_PLUGINS": ""}
-    listed = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=20)
+    listed = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=50)
     assert "OpenAI Chat: mine\n" in listed.stdout
     assert "OpenAI Chat: codexgate/demo (aliases: codexgate)\n" in listed.stdout

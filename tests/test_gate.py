@@ -118,7 +118,7 @@ def test_a_model_of_a_backend_that_is_down_is_unavailable_not_unknown() -> None:
 
 
 def test_a_backend_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codexgate.gate.PATIENCE", 0.01)
+    monkeypatch.setattr("codexgate.gate._Shelf.look.__defaults__", (0.01,))
 
     async def scenario() -> list[Model]:
         gate = Gate([Hung(name="hung"), offering("demo", "demo")])
@@ -155,6 +155,7 @@ class Slow(Scripted):
 
 def test_a_request_that_can_go_nowhere_else_waits_for_a_slow_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codexgate.gate.PATIENCE", 0.01)
+    monkeypatch.setattr("codexgate.gate._Shelf.look.__defaults__", (0.01,))
 
     async def scenario() -> None:
         slow = Slow()

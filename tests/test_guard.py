@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 
 import aiohttp
 import msgspec
@@ -314,7 +315,8 @@ def test_a_head_that_dawdles_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> N
         async with serving(Scripted(Done("stop"))) as url:
             reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
             writer.write(b"GET /v1/models HTTP/1.1\r\nHost: ")
-            assert await reader.read() == b""
+            with suppress(ConnectionResetError):  # what it had not even read is another way to be told
+                assert await reader.read() == b""
             writer.close()
 
     run(scenario())
@@ -366,16 +368,10 @@ def test_answers_over_the_limit_wait_and_then_come_back_later() -> None:
 
             first = asyncio.create_task(post())
             await backend.begun.wait()
-            waiting = asyncio.create_task(post())
-            third = await asyncio.wait_for(refusal(post), 5)
+            others = [asyncio.create_task(post()) for _ in range(2)]  # for one place in the queue
+            (refused,), (waiting,) = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
             go.set()
-            return [await first, await waiting, third]
-
-    async def refusal(post: Callable[[], Awaitable[int]]) -> int:
-        """The first 429: the place in the queue may not be taken yet when we ask."""
-        while (status := await post()) != 429:
-            pass
-        return status
+            return [await first, await waiting, await refused]
 
     assert run(scenario()) == [200, 200, 429]
 

@@ -63,7 +63,7 @@ def program(variables: dict[str, str], *arguments: str, stdin: str = "") -> str:
         capture_output=True,
         env={**os.environ, **variables},
         text=True,
-        timeout=20,
+        timeout=50,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -28,7 +28,7 @@ from codexgate.server.mcp import BATCH, LIMIT
 from tests.servers.gateway import client, serving
 from tests.servers.notebook import Notebook
 from tests.servers.scripted import Scripted
-from tests.support import run
+from tests.support import UNHURRIED, run
 
 Mode = Literal["legacy", "2026-07-28"]
 MODES: dict[Mode, str] = {"legacy": "2025-11-25", "2026-07-28": "2026-07-28"}
@@ -44,7 +44,7 @@ modes = pytest.mark.parametrize("mode", MODES)
 async def connected(url: str, mode: Mode, key: str = "") -> AsyncIterator[Client]:
     """The official client."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    async with httpx2.AsyncClient(headers=headers, trust_env=False) as http:
+    async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=UNHURRIED) as http:
         transport = streamable_http_client(f"{url}/mcp", http_client=http)
         async with Client(transport, mode=mode) as made:
             yield made
@@ -166,7 +166,7 @@ def test_stdio_goes_on_after_lines_that_are_no_messages(tmp_path: Path) -> None:
         input=b"\n".join(lines),
         capture_output=True,
         env=environ,
-        timeout=20,
+        timeout=50,
     )
     assert done.returncode == 0, done.stderr
     said = [json.loads(line) for line in done.stdout.splitlines()]
@@ -198,7 +198,7 @@ def test_a_line_that_is_too_long_is_refused_and_what_follows_is_read(
         input="\n".join(lines).encode(),
         capture_output=True,
         env=environ,
-        timeout=20,
+        timeout=50,
     )
     said = {each["id"]: each for each in map(json.loads, done.stdout.splitlines())}
     assert set(said) == {1, id, 9}

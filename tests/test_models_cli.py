@@ -255,7 +255,8 @@ class Tty(io.StringIO):
         return True
 
 
-def test_progress_elsewhere_is_a_line_now_and_then() -> None:
+def test_progress_elsewhere_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codexgate.cli.progress.EVERY", 3600.0)
     file = io.StringIO()
     with progress(file, colour=False) as show:
         for news in [

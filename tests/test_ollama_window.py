@@ -12,6 +12,8 @@ from codexgate import tokens
 from codexgate.backends.ollama import Ollama, OllamaOptions
 from codexgate.chat import ChatRequest, Image, Message, Text, Tool
 from codexgate.dialects.ollama.window import choose, estimate
+from codexgate.server import reply
+from codexgate.sse import KEEPALIVE, LOADING
 from tests.servers.gateway import client, serving
 from tests.servers.ollama import Refusal, ScriptedOllama, done, say
 from tests.support import run
@@ -170,14 +172,18 @@ def test_the_context_is_told_before_a_stream_and_counted_after_an_answer() -> No
 # Cold loads
 
 
-def test_a_slow_load_says_so_while_it_lasts() -> None:
+def test_a_slow_load_says_so_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reply, "QUIET", 0.2)
+    monkeypatch.setattr(reply, "EVERY", 0.2)
+
     async def scenario() -> None:
         async with bench() as (ollama, session):
             loaded = asyncio.Event()
             ollama.next(loaded, say("a"), done())
             body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
             async with session.post("/v1/chat/completions", json=body) as answer:
-                assert await answer.content.readuntil(b"\n\n") == b": loading the model\n\n"
+                early = await answer.content.readuntil(LOADING)
+                assert early.removesuffix(LOADING).replace(KEEPALIVE, b"") == b""  # said before it was known
                 loaded.set()
                 assert b'"content":"a"' in await answer.read()
 

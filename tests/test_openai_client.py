@@ -15,8 +15,8 @@ from tests.servers.ollama import Cut, FakeModel, Refusal, ScriptedOllama, call, 
 from tests.support import run
 
 MODEL = "qwen3:8b"
-SOON = 1.0
-"""Seconds in which a client's leaving must have freed the model."""
+SOON = 10.0
+"""Seconds in which a client's leaving must have freed the model: before anything is written again."""
 HELLO: Any = [{"role": "user", "content": "hello"}]
 WEATHER: Any = {
     "type": "function",

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,18 +24,26 @@ from codexgate.config import Secret
 from codexgate.errors import GateError
 from codexgate.records import ConversationRecord, Item, ResponseRecord
 from codexgate.settings import Settings
-from codexgate.stores import postgres_responses, sqlite_responses
+from codexgate.stores import breaker, postgres_responses, sqlite_responses
+from codexgate.stores import postgres as database
+from codexgate.stores.database import HASTE, Database
 from codexgate.stores.postgres import CONNECTIONS, Connection
 from codexgate.stores.postgres_responses import PostgresResponses
 from codexgate.stores.responses import Limits, ResponseOptions, Store
 from codexgate.stores.sqlite_responses import Responses
-from tests.servers.postgres import OTHERS, Postgres
+from tests.servers.postgres import OTHERS, Postgres, unhurried
 from tests.servers.worker import working
-from tests.support import run, states, works_again
+from tests.support import UNHURRIED, run, states, works_again
 
 NOW = 1_000_000
 DAY = 24 * 3600
 LIMITS = Limits()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who tests the deadline undoes it."""
+    unhurried(monkeypatch)
 
 
 class Place:
@@ -310,10 +319,13 @@ def test_a_missing_link_is_named(place: Place, how: str) -> None:
     on(place, body)
 
 
-def test_a_long_history_is_read_within_the_time_of_a_call(place: Place) -> None:
+def test_a_long_history_is_read_within_the_time_of_a_call(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def body(store: Store) -> None:
         for number in range(1000):
             await store.save(record(str(number), previous=str(number - 1) if number else ""))
+        monkeypatch.undo()
         assert [each.id for each in await store.history("999", "me")] == list(map(str, range(1000)))
 
     on(place, body)
@@ -471,9 +483,14 @@ from codexgate.records import Item, ResponseRecord
 
 def store(kind, where):
     if kind == "sqlite":
+        from codexgate.stores.database import Database
         from codexgate.stores.sqlite_responses import Responses
+        Database.do.__defaults__ = ({UNHURRIED},)
         return Responses(Path(where), clock=lambda: 1_000_000)
     from codexgate.stores.postgres_responses import PostgresResponses
+    from pytest import MonkeyPatch
+    from tests.servers.postgres import unhurried
+    unhurried(MonkeyPatch())
     return PostgresResponses(where, clock=lambda: 1_000_000)
 
 def record(name):
@@ -501,7 +518,7 @@ async def main(kind, where, task, name):
     await responses.aclose()
 
 asyncio.run(main(*sys.argv[1:]))
-"""
+""".replace("{UNHURRIED}", str(UNHURRIED))
 
 
 def test_eight_writers_of_two_gates_lose_nothing(place: Place) -> None:
@@ -657,13 +674,17 @@ def test_an_unusable_file_is_named(tmp_path: Path) -> None:
     run(body())
 
 
-def test_a_file_that_somebody_keeps_to_himself_is_given_up_within_a_second(tmp_path: Path) -> None:
+def test_a_file_that_somebody_keeps_to_himself_is_given_up_within_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Database.do, "__defaults__", (HASTE,))
+
     async def body() -> None:
         store = Responses(tmp_path / "r.db")
         await store.save(record("resp_1", created=int(time.time())))
         holder = sqlite3.connect(tmp_path / "r.db", isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(4):  # SQLite's own patience is longer
             writes = (
                 store.save(record("resp_2")),
                 store.touch("resp_1"),
@@ -681,7 +702,7 @@ def test_a_file_that_somebody_keeps_to_himself_is_given_up_within_a_second(tmp_p
 
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_frozen_server_is_given_up_and_found_again(
-    postgres: Postgres, caplog: pytest.LogCaptureFixture, connected: bool
+    postgres: Postgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, connected: bool
 ) -> None:
     caplog.set_level(logging.INFO)
 
@@ -692,16 +713,18 @@ def test_a_frozen_server_is_given_up_and_found_again(
         if connected:
             await asyncio.gather(*(store.touch("resp_1") for _ in range(4)))
         postgres.freeze()
-        async with asyncio.timeout(3):
+        monkeypatch.undo()
+        monkeypatch.setattr(breaker, "time", SimpleNamespace(monotonic=lambda: 0.0))
+        async with asyncio.timeout(UNHURRIED):
             calls = [store.touch("resp_1") for _ in range(24)]
             told = await asyncio.gather(*map(down, calls))
-            assert (
-                f"Postgres at 127.0.0.1:{postgres.port}/postgres cannot be used: no answer within 2 s."
-                in told
-            )
-        async with asyncio.timeout(0.5):  # then nobody even asks
+            name = f"Postgres at 127.0.0.1:{postgres.port}/postgres"
+            assert f"{name} cannot be used: no answer within 2 s. {RUNNING}" in told
+        unhurried(monkeypatch)
+        async with asyncio.timeout(UNHURRIED / 2):  # then nobody even asks
             await down(store.load("resp_1", "me"))
         postgres.thaw()
+        monkeypatch.setattr(breaker, "time", time)
         await works_again(lambda: store.touch("resp_1"))
         await store.load("resp_1", "me")  # answers belong to their questions
         await store.aclose()
@@ -720,7 +743,7 @@ def test_who_leaves_a_frozen_server_leaves_at_once(postgres: Postgres) -> None:
         await asyncio.wait({task}, timeout=0.2)
         assert not task.done()
         task.cancel()
-        await asyncio.wait({task}, timeout=1.5)
+        await asyncio.wait({task}, timeout=UNHURRIED / 2)
         assert task.cancelled()
         postgres.thaw()
         await works_again(lambda: store.touch("resp_1"))
@@ -780,9 +803,33 @@ def test_connections_are_few(postgres: Postgres) -> None:
     run(body())
 
 
-def test_a_locked_table_holds_up_nobody_for_long_and_nothing_else(
-    postgres: Postgres, caplog: pytest.LogCaptureFixture
+def test_the_server_gives_up_a_little_before_we_do(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.undo()
+    sent: list[object] = []
+    execute = Connection.execute
+
+    async def heard(connection: Connection, query: Any, *more: Any) -> Any:
+        sent.append(query)
+        return await execute(connection, query, *more)
+
+    monkeypatch.setattr(Connection, "execute", heard)
+
+    async def body() -> None:
+        store = PostgresResponses(postgres.url, clock=lambda: NOW)
+        await store.save(record("resp_1"))
+        await store.aclose()
+
+    run(body())
+    assert sent[0] == database.BEGIN.format(limit=1800).encode()
+
+
+def test_a_locked_table_holds_up_nobody_for_long_and_nothing_else(
+    postgres: Postgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BEGIN", database.BEGIN.format(limit=1800))
+
     async def body() -> None:
         import psycopg
 
@@ -790,7 +837,7 @@ def test_a_locked_table_holds_up_nobody_for_long_and_nothing_else(
         await store.save(record("resp_1"))
         with psycopg.connect(postgres.url) as holder:
             holder.execute("LOCK TABLE codexgate.response IN ACCESS EXCLUSIVE MODE")
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(UNHURRIED / 2):
                 calls = asyncio.gather(*(down(store.touch("resp_1")) for _ in range(4)))
                 await store.create_conversation(conversation(), made("x"))
                 assert all("refused" in text for text in await calls)
@@ -818,28 +865,35 @@ def test_who_may_not_make_tables_is_told_and_may_later(postgres: Postgres) -> No
     run(body())
 
 
+WHERE = "`codexgate config` says where responses.database_url comes from."
+RUNNING = f"Is it running? {WHERE}"
+EXAMPLE = "It looks like postgresql://user:password@host:5432/name."
+
+
 @pytest.mark.parametrize(
-    ("url", "reason"),
+    ("url", "reason", "advice"),
     [
-        ("postgresql://guarded:s3cret@127.0.0.1:{port}/{name}", "it does not accept this user and password"),
-        ("postgresql://guarded@127.0.0.1:{port}/{name}", "it wants a password"),
-        ("postgresql://barred:s3cret@127.0.0.1:{port}/{name}", "it does not let this user in from here"),
-        ("postgresql://postgres:s3cret@127.0.0.1:{port}/nothing", "it has no such database or user"),
-        ("postgresql://postgres:s3cret@no-such-host.invalid/{name}", "unknown host"),
-        ("postgresql://postgres:s3cret@127.0.0.1:{port}/{name}?sslmode=require", "it does not speak TLS"),
-        ("postgresql://postgres:s3cret@/{name}?host=/nowhere", "nothing listens there"),
-        ("postgresql://postgres:s3cret@127.0.0.1:1/{name}", "connection refused"),
+        ("guarded:s3cret@127.0.0.1:{port}/{name}", "it does not accept this user and password", WHERE),
+        ("guarded@127.0.0.1:{port}/{name}", "it wants a password", "It goes into the URL: postgresql://"),
+        ("barred:s3cret@127.0.0.1:{port}/{name}", "it does not let this user in from here", "pg_hba.conf"),
+        ("postgres:s3cret@127.0.0.1:{port}/nothing", "it has no such database or user", WHERE),
+        ("postgres:s3cret@no-such-host.invalid/{name}", "unknown host", WHERE),
+        ("postgres:s3cret@127.0.0.1:{port}/{name}?sslmode=require", "it does not speak TLS", "?sslmode="),
+        ("postgres:s3cret@/{name}?host=/nowhere", "nothing listens there", RUNNING),
+        ("postgres:s3cret@127.0.0.1:1/{name}", "connection refused", RUNNING),
     ],
 )
-def test_why_a_server_cannot_be_used_is_said_without_secrets(
-    shared_postgres: Postgres, caplog: pytest.LogCaptureFixture, url: str, reason: str
+def test_why_a_server_cannot_be_used_and_what_to_do_is_said_without_secrets(
+    shared_postgres: Postgres, caplog: pytest.LogCaptureFixture, url: str, reason: str, advice: str
 ) -> None:
     caplog.set_level(logging.INFO)
 
     async def body() -> None:
-        store = PostgresResponses(url.format(port=shared_postgres.port, name="postgres"))
+        address = url.format(port=shared_postgres.port, name="postgres")
+        store = PostgresResponses(f"postgresql://{address}")
         with pytest.raises(GateError, match=reason) as caught:
             await store.load("resp_1", "me")
+        assert advice in caught.value.fault.advice
         assert caught.value.__suppress_context__
         said = repr(caught.value.fault) + caplog.text + repr([record.__dict__ for record in caplog.records])
         assert "s3cret" not in said
@@ -862,23 +916,24 @@ def test_a_socket_does_as_well(postgres: Postgres) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "advice"),
     [
-        "s3cret",
-        "mysql://me:s3cret@host/x",
-        "host=host password=s3cret",
-        "postgresql://me:s3cret@host:port/x",
-        "postgresql://me:s3cret@host:99999/x",
-        "postgresql://me:s3cret@host/x?colour=s3cret",
-        "postgresql://me:s3cret%zz@host/x",
-        "postgresql://me:s3cret@host/x?sslmode=s3cret",
+        ("s3cret", EXAMPLE),
+        ("mysql://me:s3cret@host/x", EXAMPLE),
+        ("host=host password=s3cret", EXAMPLE),
+        ("postgresql://me:s3cret@host:port/x", EXAMPLE),
+        ("postgresql://me:s3cret@host:99999/x", EXAMPLE),
+        ("postgresql://me:s3cret@host/x?colour=s3cret", EXAMPLE),
+        ("postgresql://me:s3cret%zz@host/x", EXAMPLE),
+        ("postgresql://me:s3cret@host/x?sslmode=s3cret", "verify-full"),
     ],
 )
-def test_an_unusable_url_is_refused_and_not_shown(url: str) -> None:
+def test_an_unusable_url_is_refused_and_not_shown(url: str, advice: str) -> None:
     with pytest.raises(GateError) as caught:
         PostgresResponses(url)
     assert caught.value.fault.code == "invalid_setting"
     assert caught.value.fault.param == "responses.database_url"
+    assert advice in caught.value.fault.advice
     assert "s3cret" not in repr(caught.value.fault)
     assert caught.value.__context__ is None
 

@@ -21,9 +21,9 @@ from codexgate.stores import sqlite
 from codexgate.stores.redis import RedisSessions
 from codexgate.stores.sqlite import Sessions
 from codexgate.stores.threads import ThreadOptions
-from tests.servers.valkey import UNHURRIED, Valkey
+from tests.servers.valkey import Valkey
 from tests.servers.worker import working
-from tests.support import run, states, works_again
+from tests.support import UNHURRIED, run, states, unhurried, works_again
 
 TTL = 1000
 
@@ -83,7 +83,9 @@ from codexgate.chat import Message, Text
 
 def store(kind, where):
     if kind == "sqlite":
+        from codexgate.stores.database import Database
         from codexgate.stores.sqlite import Sessions
+        Database.do.__defaults__ = ({UNHURRIED},)
         return Sessions(Path(where))
     from codexgate.stores import redis
     redis.DEADLINE = {UNHURRIED}
@@ -279,7 +281,7 @@ def test_a_lock_holds_across_processes_and_ends_with_its_holder(place: Place) ->
             assert other.line() == "held"
             await fails(enter(sessions, 0), "conflict", "session_busy")
             other.kill()
-            await enter(sessions, 10)
+            await enter(sessions, UNHURRIED)
         await sessions.aclose()
 
     run(test())
@@ -417,25 +419,23 @@ def test_what_is_no_session_is_refused_and_left_alone(valkey: Valkey, content: s
 
 
 def test_a_server_that_is_away_is_told_and_found_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    own_valkey: Valkey, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    valkey = Valkey(tmp_path)
 
     async def test() -> None:
-        sessions = RedisSessions(valkey.url)
+        sessions = RedisSessions(own_valkey.url)
         await sessions.append("a", [said("1")])
-        valkey.send(signal.SIGSTOP)
+        own_valkey.send(signal.SIGSTOP)
+        monkeypatch.undo()
         assert "250 ms" in str(await is_unavailable(sessions.load("a")))
         await is_unavailable(sessions.append("a", [said("never kept")]))
         await is_unavailable(enter(sessions, 5))
-        valkey.send(signal.SIGCONT)
+        own_valkey.send(signal.SIGCONT)
+        unhurried(monkeypatch, "stores.redis.DEADLINE")
         await works_again(lambda: sessions.append("a", [said("2")]))
         assert texts(await sessions.load("a")) == ["1", "2"]
         await sessions.aclose()
 
-    try:
-        run(test())
-    finally:
-        valkey.stop()
+    run(test())
     assert states(caplog) == ["session_store.down", "session_store.up"]

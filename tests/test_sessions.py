@@ -455,7 +455,7 @@ def test_a_cut_upstream_leaves_no_trace(tmp_path: Path) -> None:
 def test_a_client_that_leaves_stops_the_model_and_frees_the_session(open_store: Open, stream: bool) -> None:
     async def scenario() -> None:
         backend = Scripted([TextDelta("half")], asyncio.Event(), Done("stop"))
-        async with gate(open_store(), backend, wait=5) as talk:
+        async with gate(open_store(), backend) as talk:
             leaving = asyncio.create_task(talk.say("one", stream=stream))
             await backend.begun.wait()
             leaving.cancel()
@@ -569,16 +569,14 @@ def test_without_its_store_a_chat_goes_on_with_what_was_sent(tmp_path: Path, str
 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_store_that_dies_under_a_turn(tmp_path: Path, strict: bool, stream: bool) -> None:
-    valkey = Valkey(tmp_path)
-
+def test_a_store_that_dies_under_a_turn(own_valkey: Valkey, strict: bool, stream: bool) -> None:
     async def scenario() -> None:
         go = asyncio.Event()
         backend = Scripted([TextDelta("answer")], go, [Usage(1, 1)], [Done("stop")])
-        async with gate(RedisSessions(valkey.url), backend, strict=strict) as talk:
+        async with gate(RedisSessions(own_valkey.url), backend, strict=strict) as talk:
             asking = asyncio.create_task(talk.say("one", stream=stream))
             await backend.begun.wait()
-            valkey.stop()
+            own_valkey.stop()
             go.set()
             answer = await asking
             if strict:
@@ -587,16 +585,13 @@ def test_a_store_that_dies_under_a_turn(tmp_path: Path, strict: bool, stream: bo
             else:
                 assert text(answer) == "answer"
                 assert "this turn is not kept" in notices(answer)
-            valkey.start()
-            with valkey.client() as plain:
+            own_valkey.start()
+            with own_valkey.client() as plain:
                 while not plain.keys("codexgate:session:*"):
                     await talk.say("two")
             assert await talk.kept() == ["two", "answer"]
 
-    try:
-        run(scenario())
-    finally:
-        valkey.stop()
+    run(scenario())
 
 
 # Backends that keep chats themselves

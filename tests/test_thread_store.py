@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,23 @@ from codexgate.errors import GateError
 from codexgate.ports import ThreadStore
 from codexgate.records import ThreadRecord
 from codexgate.settings import Settings, load_settings
-from codexgate.stores import breaker, sqlite
+from codexgate.stores import breaker, redis, sqlite
+from codexgate.stores.database import HASTE, Database
 from codexgate.stores.redis import RedisThreads
 from codexgate.stores.sqlite import Threads
 from codexgate.stores.threads import ThreadOptions, unavailable
-from tests.servers.valkey import UNHURRIED, Valkey
+from tests.servers.valkey import Valkey
 from tests.servers.worker import working
-from tests.support import run, states, works_again
+from tests.support import UNHURRIED, run, states, unhurried, works_again
 
 WEEK = 7 * 24 * 3600
 
 
 class Place:
     """Where one test's store is: opened any number of times, also by other processes, and aged."""
+
+    lease = 0.0
+    """Seconds after which a lock that is not renewed is free, where locks are leases."""
 
     def open(self) -> ThreadStore:
         raise NotImplementedError
@@ -47,9 +50,6 @@ class Place:
 
     def pass_time(self, seconds: float) -> None:
         raise NotImplementedError
-
-    def shorten_leases(self, patch: pytest.MonkeyPatch) -> None:
-        """Where locks are leases, make them run out soon."""
 
 
 class SqlitePlace(Place):
@@ -69,6 +69,8 @@ class SqlitePlace(Place):
 
 
 class RedisPlace(Place):
+    lease = redis.LEASE
+
     def __init__(self, folder: Path, valkey: "Valkey") -> None:
         self.valkey = valkey
 
@@ -84,19 +86,8 @@ class RedisPlace(Place):
             for key in client.scan_iter():
                 client.pexpire(key, client.pttl(key) - int(seconds * 1000))
 
-    def shorten_leases(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr("codexgate.stores.redis.LEASE", 0.2)
-
 
 STORES: dict[str, type[SqlitePlace | RedisPlace]] = {"sqlite": SqlitePlace, "redis": RedisPlace}
-
-
-@pytest.fixture
-def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
-    """A server that the test may hurt."""
-    valkey = Valkey(tmp_path)
-    yield valkey
-    valkey.stop()
 
 
 @pytest.fixture(params=STORES)
@@ -112,7 +103,9 @@ from pathlib import Path
 
 def store(kind, where):
     if kind == "sqlite":
+        from codexgate.stores.database import Database
         from codexgate.stores.sqlite import Threads
+        Database.do.__defaults__ = ({UNHURRIED},)
         return Threads(Path(where))
     from codexgate.stores import redis
     redis.DEADLINE = {UNHURRIED}
@@ -344,13 +337,11 @@ def test_a_lock_is_let_go_however_its_turn_ends(place: Place) -> None:
     run(test())
 
 
-def test_who_lives_keeps_a_lock_over_its_lease(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.shorten_leases(monkeypatch)
-
+def test_who_lives_keeps_a_lock_over_its_lease(place: Place) -> None:
     async def test() -> None:
         one, other = place.open(), place.open()
         async with one.lock("a", 0):
-            await fails(enter(other, 1.0), "conflict")
+            await fails(enter(other, place.lease + 1), "conflict")
         await enter(other, 0)
         await one.aclose()
         await other.aclose()
@@ -379,7 +370,7 @@ def test_a_killed_holder_lets_go_soon(place: Place) -> None:
             assert other.line() == "held"
             await fails(enter(threads, 0), "conflict")
             other.kill()
-            await enter(threads, 5)
+            await enter(threads, UNHURRIED)
         await threads.aclose()
 
     run(test())
@@ -448,7 +439,11 @@ def test_an_unusable_file_is_named(tmp_path: Path) -> None:
     run(test())
 
 
-def test_a_file_that_somebody_keeps_to_himself_is_given_up_soon(tmp_path: Path) -> None:
+def test_a_file_that_somebody_keeps_to_himself_is_given_up_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Database.do, "__defaults__", (HASTE,))
+
     async def test() -> None:
         threads = Threads(tmp_path / "threads.db")
         await threads.begin("a")
@@ -565,7 +560,7 @@ def test_locks_leave_no_keys_and_a_lock_of_another_is_left_alone(valkey: Valkey)
 
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_frozen_server_is_given_up_and_found_again(
-    own_valkey: Valkey, caplog: pytest.LogCaptureFixture, connected: bool
+    own_valkey: Valkey, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, connected: bool
 ) -> None:
     caplog.set_level(logging.INFO)
 
@@ -574,14 +569,16 @@ def test_a_frozen_server_is_given_up_and_found_again(
         if connected:
             await asyncio.gather(*(threads.begin("a") for _ in range(4)))
         own_valkey.send(signal.SIGSTOP)
+        monkeypatch.undo()
         async with asyncio.timeout(SOON):
             for operation in (threads.load("a"), threads.begin("a"), enter(threads, 5)):
                 assert "250 ms" in str(await fails(operation))
         own_valkey.send(signal.SIGCONT)
+        unhurried(monkeypatch, "stores.redis.DEADLINE")
         await works_again(lambda: threads.load("a"))
         await threads.save("a", "thread-1", ["x"])  # answers belong to their questions
         assert (await threads.load("a")).thread == "thread-1"
-        await enter(threads, 5)
+        await enter(threads, UNHURRIED)
         await threads.aclose()
 
     run(test())
@@ -605,17 +602,21 @@ def test_while_a_server_is_away_one_a_second_tries(monkeypatch: pytest.MonkeyPat
     away.enter()
 
 
-def test_a_server_that_freezes_under_a_turn_does_not_hold_it(own_valkey: Valkey) -> None:
+def test_a_server_that_freezes_under_a_turn_does_not_hold_it(
+    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test() -> None:
         threads = RedisThreads(own_valkey.url)
         turn = threads.lock("a", 0)
         await turn.__aenter__()
         own_valkey.send(signal.SIGSTOP)
+        monkeypatch.undo()
         async with asyncio.timeout(SOON):
             await turn.__aexit__(None, None, None)
         own_valkey.send(signal.SIGCONT)
+        unhurried(monkeypatch, "stores.redis.DEADLINE")
         await works_again(lambda: threads.load("a"))
-        await enter(threads, 5)
+        await enter(threads, UNHURRIED)
         await threads.aclose()
 
     run(test())
@@ -656,7 +657,7 @@ def test_who_lost_a_lock_says_so(
         async with threads.lock("a", 0):
             with valkey.client() as client:
                 client.set("openwebui:chat-lock:a", "somebody else")
-            while not caplog.records:
+            while not states(caplog):
                 await asyncio.sleep(0.02)
         await threads.aclose()
 

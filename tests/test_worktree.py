@@ -25,7 +25,7 @@ ENVIRON = {
 
 def git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], env=ENVIRON, capture_output=True, text=True, timeout=20
+        ["git", "-C", str(folder), *arguments], env=ENVIRON, capture_output=True, text=True, timeout=50
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -290,7 +290,7 @@ def gone(number: Path) -> bool:
 
 
 def test_a_git_that_hangs_is_ended(repo: Path, endless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worktree, "DEADLINE", 0.5)
+    monkeypatch.setattr(worktree, "DEADLINE", 3.0)  # by then it has begun
     fault = fails(lambda: trees(repo).allocate("a"))
     assert fault.retryable
     assert "given up" in fault.message

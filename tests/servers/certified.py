@@ -5,7 +5,7 @@ import datetime
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+NONE = b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"data": []}'
+REFUSAL = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 DAY = datetime.timedelta(days=1)
 PEM = Encoding.PEM
 _USAGE = x509.KeyUsage(
@@ -71,12 +73,13 @@ class Authority:
 
 @asynccontextmanager
 async def certified(context: ssl.SSLContext | None) -> AsyncIterator[int]:
-    """The port of a server that takes connections and says nothing; without a context, not even TLS."""
+    """The port of a server that has no models; without a context it refuses whatever begins, TLS too."""
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(-1 if context else 1)
-        if not context:
-            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await (reader.readuntil(b"\r\n\r\n") if context else reader.read(1))
+            writer.write(NONE if context else REFUSAL)
+            await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(greet, "127.0.0.1", 0, ssl=context)

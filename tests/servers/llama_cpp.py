@@ -35,7 +35,7 @@ def llama_cpp() -> Iterator[str]:
             assert url, "the server did not start"
             yield url
             process.stdin.close()
-            process.wait(10)
+            process.wait(40)
         finally:
             process.kill()
 

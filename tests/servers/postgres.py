@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,8 +14,14 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
+import pytest
 
-PATIENCE = 20.0
+from codexgate.stores import postgres
+from tests.support import UNHURRIED
+
+from .ports import own_port
+
+PATIENCE = 45.0
 """Seconds for a start, on a machine that has much else to do."""
 
 
@@ -30,6 +35,17 @@ OTHERS = "FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend
 """The sessions of others."""
 
 
+def unhurried(patch: pytest.MonkeyPatch) -> None:
+    """Let no transaction of a gate be over because the machine is busy."""
+    transaction = postgres.Postgres.transaction
+
+    def patient(its: postgres.Postgres, seconds: float = UNHURRIED) -> Any:
+        return transaction(its, max(seconds, UNHURRIED))
+
+    patch.setattr(postgres, "DEADLINE", UNHURRIED)
+    patch.setattr(postgres.Postgres, "transaction", patient)
+
+
 class Postgres:
     """A real server with a folder of its own, which keeps port and data when it starts again."""
 
@@ -40,9 +56,7 @@ class Postgres:
         self.user = "nobody" if os.geteuid() == 0 else None
         if self.user:
             os.chown(self.folder, pwd.getpwnam(self.user).pw_uid, -1)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = own_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         options = ("--username=postgres", "--encoding=utf8", "--no-locale", "--no-sync", "--no-instructions")
         subprocess.run(
@@ -86,8 +100,10 @@ class Postgres:
 
     def kill(self) -> None:
         """Gone from one moment to the other, with every session."""
-        self.send(signal.SIGKILL)
+        killed = self.send(signal.SIGKILL)
         self.process.wait()
+        while not all(map(_is_gone, killed)):  # a new server would find the memory of the old one in use
+            time.sleep(0.01)
 
     def freeze(self) -> None:
         """It takes connections, since the kernel does, and says nothing."""
@@ -96,12 +112,14 @@ class Postgres:
     def thaw(self) -> None:
         self.send(signal.SIGCONT)
 
-    def send(self, number: signal.Signals) -> None:
-        """To the server and every session of it, since each has a process group of its own."""
+    def send(self, number: signal.Signals) -> list[psutil.Process]:
+        """To the server and every session of it, since each has a process group of its own; to whom it went."""
         server = psutil.Process(self.process.pid)
-        for process in (server, *server.children(recursive=True)):
+        processes = [server, *server.children(recursive=True)]
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
+        return processes
 
     def heal(self) -> None:
         """It works, whatever was done to it."""
@@ -127,6 +145,13 @@ class Postgres:
         with psycopg.connect(self.url, autocommit=True) as connection:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _program(name: str) -> str:

@@ -37,6 +37,6 @@ def codexgate(
         capture_output=True,
         env=environment(home, more),
         cwd=home,
-        timeout=20,
+        timeout=50,
         check=False,
     )

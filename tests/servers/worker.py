@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class Worker:
@@ -35,7 +36,11 @@ def working(program: str, *words: str) -> Iterator[Worker]:
     """A process that runs `program`, in Python, with these words; it is gone in the end."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-c", program, *words], stdin=pipe, stdout=pipe, text=True
+        [sys.executable, "-c", program, *words],
+        cwd=Path(__file__).parents[2],
+        stdin=pipe,
+        stdout=pipe,
+        text=True,
     ) as process:
         try:
             yield Worker(process)
