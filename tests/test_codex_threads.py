@@ -29,10 +29,16 @@ from tests.servers.codex_home import MODEL, make_codex_home
 from tests.servers.gateway import client, serving
 from tests.servers.responses import Hold, Part, ScriptedResponses, Text, texts
 from tests.servers.valkey import Valkey
-from tests.support import run
+from tests.support import LIMIT, run, unhurried
 
 CHAT = "/v1/chat/completions"
 Body = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No deadline of ours is tested here."""
+    unhurried(monkeypatch, "backends.codex.turn.CLOSING", "backends.codex.child.HUNG")
 
 
 @dataclass
@@ -203,8 +209,11 @@ def test_another_history_is_another_thread(tmp_path: Path, sent: list[Body], sai
 
 
 def test_a_rollout_that_is_gone_is_recovered_from_once_with_the_whole_history(
-    tmp_path: Path, sent: list[Body]
+    tmp_path: Path, sent: list[Body], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What was not resumed is never closed: who waits for that has no time left for the test.
+    monkeypatch.setattr("codexgate.backends.codex.turn.CLOSING", LIMIT)
+
     async def scenario() -> Body:
         async with ScriptedResponses() as provider:
             async with gate(tmp_path, provider) as bench:

@@ -1,6 +1,7 @@
 """The HTTP client over real sockets, against a server that sends exactly the bytes a case says."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ import pytest
 from codexgate.backends import http
 from codexgate.backends.http import Http, Response
 from codexgate.errors import GateError
-from tests.support import run
+from tests.support import UNHURRIED, run
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -79,7 +80,7 @@ async def talking(*answers: Sequence[bytes | asyncio.Event | None]) -> AsyncGene
     raw = Raw(*answers)
     server = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    client = Http(f"http://127.0.0.1:{port}/base/", connect_timeout=2, headers={"X-Key": "k"})
+    client = Http(f"http://127.0.0.1:{port}/base/", connect_timeout=UNHURRIED, headers={"X-Key": "k"})
     async with server:
         try:
             yield raw, client
@@ -185,7 +186,7 @@ def test_unasked_bytes_on_an_idle_connection_close_it() -> None:
         async with talking([OK, late, OK], [OK]) as (raw, client):
             await get(client)
             late.set()
-            await asyncio.wait_for(raw.closed.wait(), 1)
+            await raw.closed.wait()
             assert await get(client) == (200, b"ok")
             assert raw.connections == 2
 
@@ -291,6 +292,28 @@ def test_each_time_out_has_its_turn() -> None:
     run(test())
 
 
+def test_an_answer_that_came_while_the_loop_was_stalled_counts() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            client = Http(f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=UNHURRIED)
+            asked = asyncio.create_task(get(client, timeout=5))
+            server, _ = await loop.sock_accept(listener)
+            with server:
+                await loop.sock_recv(server, 1000)
+                server.sendall(OK[:-1])
+                later = loop.time() + 10
+                loop.time = lambda: later  # type: ignore[method-assign]
+                for _ in range(3):  # the news, and the timer
+                    await asyncio.sleep(0)
+                server.sendall(OK[-1:])
+                assert await asked == (200, b"ok")
+        await client.aclose()
+
+    run(scenario())
+
+
 def test_a_connection_that_closes_while_idle_is_forgotten() -> None:
     async def test() -> None:
         close = asyncio.Event()
@@ -325,6 +348,8 @@ def test_a_slow_reader_does_not_time_out() -> None:
                 assert await anext(response) == b"ok"
                 go.set()
                 await asyncio.sleep(0.1)  # the one thing here that is about time itself
+                while not response.complete:
+                    await asyncio.sleep(0)
                 assert await response.read(10) == b""
 
     run(test())
@@ -332,13 +357,12 @@ def test_a_slow_reader_does_not_time_out() -> None:
 
 def test_refused() -> None:
     async def test() -> None:
-        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        server.close()
-        await server.wait_closed()
-        client = Http(f"http://127.0.0.1:{port}", connect_timeout=2, advice="Start it.")
-        with pytest.raises(GateError) as raised:
-            await get(client)
+        with socket.socket() as deaf:  # nobody else is given its port meanwhile
+            deaf.bind(("127.0.0.1", 0))
+            port = deaf.getsockname()[1]
+            client = Http(f"http://127.0.0.1:{port}", connect_timeout=UNHURRIED, advice="Start it.")
+            with pytest.raises(GateError) as raised:
+                await get(client)
         fault = raised.value.fault
         assert (fault.kind, fault.advice, fault.retryable) == ("unavailable", "Start it.", True)
         assert client.where in fault.message
@@ -385,7 +409,7 @@ def test_urls_that_are_refused(url: str) -> None:
 def test_a_password_goes_into_a_header_and_nowhere_else() -> None:
     async def test() -> None:
         async with talking([OK]) as (raw, client):
-            secret = Http(client.where.replace("//", "//me:s3%40cret@"), connect_timeout=2)
+            secret = Http(client.where.replace("//", "//me:s3%40cret@"), connect_timeout=UNHURRIED)
             assert secret.where == client.where
             await get(secret)
             await secret.aclose()
@@ -431,7 +455,7 @@ def test_back_pressure() -> None:
 
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            client = Http(url, connect_timeout=2)
+            client = Http(url, connect_timeout=UNHURRIED)
             async with client.send("GET", "/", None, first_byte_timeout=5, idle_timeout=5) as response:
                 for _ in range(2000):
                     await asyncio.sleep(0)
@@ -461,7 +485,7 @@ def test_leaving_closes_the_connection(sent: list[bytes]) -> None:
             while len(raw.requests) < 1:
                 await asyncio.sleep(0)
             task.cancel()
-            await asyncio.wait_for(raw.closed.wait(), 1)
+            await raw.closed.wait()
             with pytest.raises(asyncio.CancelledError):
                 await task
 
@@ -495,15 +519,19 @@ def test_connections_are_shared_one_request_at_a_time() -> None:
 
 
 def test_drain_gives_up() -> None:
-    async def drained(response: Response) -> None:
+    async def drained(response: Response, patience: float) -> None:
         assert await anext(response) == b"ok"
-        await response.drain(0.02)
+        await response.drain(patience)
 
     async def test() -> None:
-        for steps, connections in ([b"0\r\n\r\n"], 1), ([asyncio.Event()], 2):
-            async with talking([CHUNKED + b"2\r\nok\r\n", *steps], [OK]) as (raw, client):
+        cases: list[tuple[bytes | asyncio.Event, float, int]] = [
+            (b"0\r\n\r\n", UNHURRIED, 1),
+            (asyncio.Event(), 0.02, 2),
+        ]
+        for end, patience, connections in cases:
+            async with talking([CHUNKED + b"2\r\nok\r\n", end], [OK]) as (raw, client):
                 async with client.send("GET", "/", None, first_byte_timeout=5, idle_timeout=5) as response:
-                    await drained(response)
+                    await drained(response, patience)
                 await get(client)
                 assert raw.connections == connections
 

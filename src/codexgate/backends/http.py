@@ -23,7 +23,7 @@ from ..errors import Fault, GateError, Kind, invalid
 UNREAD = 256 * 1024  # bytes that may wait for their reader before the socket is no longer read
 HEAD = 64 * 1024  # bytes that an answer's head may have
 IDLE = 64  # connections kept for later
-_ADDRESS = re.compile(r"(?a)(https?)://(?:([^/@\s]+)@)?([\w.-]+|\[[\da-fA-F:.]+])(:\d{1,5})?(/[\w.~%/-]*)?")
+_ADDRESS = re.compile(r"(?ai)(https?)://(?:([^/@\s]+)@)?([\w.-]+|\[[\da-fA-F:.]+])(:\d{1,5})?(/[\w.~%/-]*)?")
 _REASONS: dict[type[Exception], str] = {
     TimeoutError: "did not accept a connection in time",
     ConnectionRefusedError: "refused the connection: nothing listens there",
@@ -49,6 +49,7 @@ class Http:
         if not match:
             raise invalid("An upstream's address must look like http://HOST:PORT.")  # it may hold a password
         scheme, user, host, port, path = match.groups("")
+        scheme = scheme.lower()
         self._host, self._path = host.strip("[]"), path.rstrip("/")
         self._port = int(port[1:] or (443 if scheme == "https" else 80))
         self._ssl = ssl.create_default_context() if scheme == "https" else None
@@ -258,9 +259,11 @@ class _Connection(asyncio.Protocol):
 
     def _tick(self) -> None:
         self._timer = None
-        if self._waiter and self._loop.time() < self._deadline:
+        if not self._waiter or self._waiter.done():  # after a stall of the loop news may come with the timer
+            return
+        if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._tick)
-        elif self._waiter:
+        else:
             self._fail("timeout", "did not answer in time")
 
     def _wake(self) -> None:

@@ -33,6 +33,7 @@ class Turn:
         """The thread's id; empty until it is known."""
         self._child = child
         self._plan = plan
+        self._opened = False
         self._started = False
         self._left = False
         self._inbox: Inbox | None = None
@@ -64,7 +65,7 @@ class Turn:
             await self._try(wire.TERMINALS_CLEAN, ask.thread(self.thread))
         if self.thread:
             await self._try(wire.THREAD_UNSUBSCRIBE, ask.thread(self.thread))
-            if self._plan.lasting:
+            if self._plan.lasting and self._opened:
                 await self._closed()
         self._child.forget(self.thread)
 
@@ -88,6 +89,7 @@ class Turn:
             started = await self._child.ask(wire.THREAD_START, self._plan.thread)
             self.thread = msgspec.json.decode(started, type=wire.ThreadStarted).thread.id
             self._inbox = self._child.listen(self.thread)
+        self._opened = True
         plan = self._plan
         if plan.history and not self._left:
             params = ask.thread(self.thread) | {"items": plan.history}
