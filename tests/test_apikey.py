@@ -107,12 +107,25 @@ def test_a_key_that_others_can_read_is_refused_with_the_remedy(bits: int, tmp_pa
     assert said.endswith("Run: chmod 600 'FILE'")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"k\xc3\xa9y", b"a\nb", b"\x00", b"k" * 5000])
-def test_a_file_without_a_key_is_refused(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"\n"])
+def test_an_empty_file_is_refused_and_gets_a_key(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "key"
-    file.touch(0o600)
     file.write_bytes(content)
-    assert "does not hold one word of printable ASCII" in refused(file)
+    assert refused(file) == "There is no key in FILE. Make one: codexgate key rotate"
+    assert apikey.rotate(file) == apikey.read(file)
+
+
+@pytest.mark.parametrize("content", [b"two words", b"k\xc3\xa9y", b"a\nb", b"\x00", b"k" * 5000])
+def test_a_file_that_holds_something_else_is_refused_and_stays(content: bytes, tmp_path: Path) -> None:
+    """Whoever can read it: nobody is told to `chmod` what is no key."""
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    file.chmod(0o644)
+    said = refused(file)
+    assert "does not hold one word of printable ASCII. Put a key there, or name another file." in said
+    with pytest.raises(GateError, match="holds something else than a key"):
+        apikey.rotate(file)
+    assert file.read_bytes() == content
 
 
 def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
@@ -120,7 +133,9 @@ def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe", 0o600)
-        assert refused(tmp_path / "pipe")
+        assert refused(tmp_path / "pipe") == "FILE is no file. Name another file."
+        with pytest.raises(GateError, match="something else"):
+            apikey.rotate(tmp_path / "pipe")
 
 
 def settings(tmp_path: Path, **server: object) -> Settings:

@@ -17,6 +17,7 @@ from typing import Literal, TextIO
 import msgspec
 import pytest
 
+from codexgate import door
 from codexgate.chat import ChatRequest, Text
 from codexgate.cli import remote, serve
 from codexgate.cli.consent import QUESTION, Consent
@@ -506,9 +507,9 @@ def test_a_port_that_nobody_knows() -> None:
 
 def test_who_asks_must_not_be_able_to_say_yes_himself(tmp_path: Path) -> None:
     settings = load_settings({"codex.approvals": "ask"}, environ={}, cwd=tmp_path).settings
-    serve.refuse_open_door(settings, has_key=True)
+    door.refuse_open(settings, has_key=True)
     with pytest.raises(GateError, match="approvals needs an API key"):
-        serve.refuse_open_door(settings, has_key=False)
+        door.refuse_open(settings, has_key=False)
 
 
 def banner(tmp_path: Path, flags: dict[str, object], *backends: str) -> str:

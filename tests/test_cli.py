@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from codexgate import door
 from codexgate.cli import main, serve, terminal
 from codexgate.errors import STATUS, Fault, GateError
 from codexgate.records import Health
@@ -587,8 +588,8 @@ def test_serve_refuses_an_open_door(
 ) -> None:
     settings = load_settings(flags, environ={}, cwd=tmp_path).settings
     if not refused:
-        serve.refuse_open_door(settings, has_key=has_key)
+        door.refuse_open(settings, has_key=has_key)
         return
     with pytest.raises(GateError, match=refused) as raised:
-        serve.refuse_open_door(settings, has_key=has_key)
+        door.refuse_open(settings, has_key=has_key)
     assert terminal.exit_code(raised.value.fault) == 4

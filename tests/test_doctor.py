@@ -5,9 +5,11 @@ import base64
 import json
 import os
 import pty
+import pwd
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -24,19 +26,27 @@ from codexgate.doctor.words import Asked, Check, Row
 from codexgate.errors import Fault, GateError
 from codexgate.settings import ServerOptions, Settings
 from tests.causes import CAUSES
+from tests.causes.bench import DEADLINES, patient
 from tests.servers.codex_home import make_codex_home
 from tests.servers.compatible import Compatible
 from tests.servers.faulty import HANG, Faulty, ollama, only_v1, search_path, silent
 from tests.servers.gateway import serving
 from tests.servers.ollama import ScriptedOllama
-from tests.servers.program import COMMAND, codexgate, environment
+from tests.servers.program import COMMAND, environment
 from tests.servers.scripted import Scripted
+from tests.support import LIMIT, unhurried
 from tests.support import run as bounded
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/doctor.md").read_text("utf-8")
 SECRET = "s3cr+t/é%Z9x"
 MODEL = "qwen3:8b"
+
+
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No deadline of a single look is tested here."""
+    unhurried(monkeypatch, *DEADLINES)
 
 
 def asked(home: Path, **more: Any) -> Asked:
@@ -91,7 +101,9 @@ def test_rows_come_as_they_are_found(tmp_path: Path) -> None:
             await go.wait()
             return [Row("a.wait", "gate", "ok", "Waited.")]
 
-        rows = run.examine(asked(tmp_path), among=[check("a.wait", wait), check("a.fine", fine)])
+        rows = run.examine(
+            asked(tmp_path), among=[check("a.wait", wait, LIMIT), check("a.fine", fine)], whole=LIMIT
+        )
         assert (await anext(rows)).row.id == "a.fine"
         go.set()
         assert [found.row.id async for found in rows] == ["a.wait"]
@@ -141,6 +153,10 @@ def test_a_secret_is_hidden_in_whatever_spelling(tmp_path: Path) -> None:
         ("PGPASSWORD", SECRET, SECRET),
         ("HTTPS_PROXY", f"http://me:{quote(SECRET, safe='')}@proxy:3128", SECRET),
         ("WHATEVER", "redis://:pl4nted@cache", "pl4nted"),
+        ("WHATEVER", "postgresql://cache/x?user=me&password=pl4n%24ted", "pl4n$ted"),
+        ("OLLAMA_HOST", "me:pl4nted@gpu:11434", "pl4nted"),
+        ("https_proxy", " pl4nted@proxy:3128", "pl4nted"),
+        ("CODEX_OSS_BASE_URL", "me:pl4nted@[no address", "pl4nted"),
     ],
 )
 def test_secrets_of_the_environment_are_hidden(name: str, value: str, secret: str, tmp_path: Path) -> None:
@@ -182,10 +198,38 @@ def test_the_name_of_a_user_is_hidden_where_it_is_one_and_no_word_of_ours_is(use
         assert hidden.text(f"/srv/{user}/a, /srv/{user}.") == "/srv/USER/a, /srv/USER."
 
 
+def test_the_home_of_the_account_is_hidden_whatever_home_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = pwd.struct_passwd(("frida", "x", 1, 1, "", "/data/homes/frida", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: account)
+    for home, shown in (("/", "~USER/x"), (tmp_path, "~USER/x"), ("/data/homes/frida", "~/x")):
+        assert mask.of(asked(Path(home))).text("/data/homes/frida/x") == shown
+
+
+def test_a_disk_that_hangs_does_not_hold_the_mask_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(mask, "key_file", lambda _: never.wait())
+    monkeypatch.setattr(mask, "DEADLINE", 0.05)
+
+    async def scenario() -> None:
+        hidden = await mask.in_time(asked(tmp_path, environ={"HF_TOKEN": "pl4nted"}))
+        assert hidden.text(f"pl4nted in {tmp_path}") == "******** in ~"
+        never.set()
+
+    bounded(scenario())
+
+
 def test_the_key_file_is_hidden(tmp_path: Path) -> None:
     (tmp_path / "api-key").write_text(f"cg-{'k' * 20}\n")
     hidden = mask.of(asked(tmp_path, settings=Settings(data_dir=tmp_path)))
     assert "kkkk" not in hidden.text(f"it is cg-{'k' * 20}")
+
+
+def test_a_pipe_is_no_key_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "api-key", 0o600)
+    ran = doctor(tmp_path, "--only", "system.key", more={"CODEXGATE_DATA_DIR": str(tmp_path)})
+    assert (ran.returncode, b"is no file" in ran.stdout) == (1, True)
 
 
 # The gate's port
@@ -221,6 +265,9 @@ def test_a_gate_on_its_port_is_the_gate(tmp_path: Path) -> None:
     ("model", "status", "says"),
     [
         ("demo", "ok", "demo is there"),
+        ("demo-embed", "ok", "demo-embed is there (embedding)"),
+        ("big", "ok", "big is there"),
+        ("codex/gpt", "fail", "The model 'codex/gpt' does not exist here"),
         ("gpu/big", "ok", "gpu/big is there"),
         ("gpu/small", "fail", "gpu/small"),
     ],
@@ -229,7 +276,7 @@ def test_a_model_of_another_backend(model: str, status: str, says: str, tmp_path
     async def scenario() -> None:
         async with Faulty(only_v1("big")) as server:
             servers = {"gpu": OpenAIOptions(base_url=f"{server.url}/v1")}
-            settings = Settings(data_dir=tmp_path, openai=servers)
+            settings = Settings(data_dir=tmp_path, openai=servers, backends=("ollama", "gpu", "demo"))
             (row,) = await gate.look_at_model(asked(tmp_path, settings=settings, model=model))
             assert (row.status, says in row.summary) == (status, True), row
 
@@ -251,7 +298,7 @@ def doctor(
 ) -> subprocess.CompletedProcess[bytes]:
     made = make_codex_home(home / "codex-home", "http://127.0.0.1:9/v1")
     variables = {"CODEX_HOME": str(made), "CODEXGATE_SERVER_PORT": "0", **(more or {})}
-    return codexgate(home, "doctor", *arguments, more=variables, stdin=stdin)
+    return patient(home, *arguments, more=variables, stdin=stdin)
 
 
 async def doctor_async(home: Path, *arguments: str, **more: str) -> tuple[int, str, str]:
@@ -325,7 +372,7 @@ def test_a_server_that_is_named_gets_a_card(tmp_path: Path) -> None:
 
 SHORT = """
 import codexgate.cli.doctor as doctor, codexgate.doctor.reach as reach
-doctor.WHOLE, reach.ANSWER = 1.5, 0.3
+doctor.WHOLE, reach.ANSWER = 4.0, 0.3
 from codexgate.__main__ import main
 main()
 """
@@ -345,10 +392,8 @@ def test_a_card_has_what_the_checks_left_of_the_time(server: str, tmp_path: Path
             )
             out, _ = await process.communicate()
         rows = {row["feature"]: row for row in json.loads(out)["card"]["rows"]}
-        assert (rows["chat"]["verdict"], rows["chat"]["evidence"]) == (
-            "skipped",
-            "no time was left after 1 s",
-        )
+        assert rows["chat"]["verdict"] == "skipped"
+        assert re.fullmatch("no time was left after [0-4] s", rows["chat"]["evidence"])
         assert rows["models"]["verdict"] == ("skipped" if server.startswith("that") else "yes")
 
     bounded(scenario())
@@ -424,7 +469,7 @@ def test_on_a_terminal_a_remedy_is_run_after_a_yes(answer: bytes, mode: int, tmp
     os.write(ours, answer)
     environ = environment(tmp_path, {"CODEXGATE_SERVER_API_KEY_FILE": str(key)})
     command = [*COMMAND, "doctor", "--only", "system.key", "--fix"]
-    ran = subprocess.run(command, stdin=theirs, capture_output=True, env=environ, cwd=tmp_path, timeout=15)
+    ran = subprocess.run(command, stdin=theirs, capture_output=True, env=environ, cwd=tmp_path, timeout=30)
     os.close(ours)
     os.close(theirs)
     assert b"? [y/N]" in ran.stderr
@@ -437,26 +482,48 @@ def test_broken_settings_do_not_stop_it(tmp_path: Path) -> None:
     assert b"gate.settings" in ran.stdout and b"gate.port" in ran.stdout
 
 
-def test_planted_secrets_are_in_no_output(tmp_path: Path) -> None:
-    planted = {
-        "CODEXGATE_SERVER_API_KEY": "pl4nted-key-1",
-        "CODEXGATE_THREADS_REDIS_URL": "redis://:pl4nted-key-2@127.0.0.1:1/0",
-        "CODEXGATE_OPENAI_GPU_BASE_URL": "http://127.0.0.1:1/v1",
-        "CODEXGATE_OPENAI_GPU_API_KEY": "pl4nted-key-3",
-        "CODEXGATE_OLLAMA_URL": "http://me:pl4nted-key-4@127.0.0.1:1",
-        "OPENAI_API_KEY": "pl4nted-key-5",
-        "HTTP_PROXY": "http://me:pl4nted-key-6@proxy.invalid:1",
-        "CODEX_OSS_BASE_URL": "http://me:pl4nted-key-7@127.0.0.1:1/v1",
-        "OLLAMA_HOST": "http://me:pl4nted-key-8@127.0.0.1:1",
-    }
-    for arguments in (("--json",), ("--verbose",), ("--json", "--url", planted["CODEX_OSS_BASE_URL"])):
-        ran = doctor(tmp_path, *arguments, more=planted)
-        shown = (ran.stdout + ran.stderr).decode()
-        assert ran.returncode == 1 and "127.0.0.1:1" in shown
-        for number in range(1, 9):
-            for piece in spelled(f"pl4nted-key-{number}"):
-                assert piece not in shown, (arguments, piece)
-        assert str(tmp_path) not in shown
+PLANTED = {
+    "CODEXGATE_SERVER_API_KEY": "pl4nted-key-1",
+    "CODEXGATE_THREADS_REDIS_URL": "redis://:pl4nted-key-2@127.0.0.1:1/0",
+    "CODEXGATE_OPENAI_GPU_BASE_URL": "http://127.0.0.1:1/v1",
+    "CODEXGATE_OPENAI_GPU_API_KEY": "pl4nted-key-3",
+    "CODEXGATE_OLLAMA_URL": "http://me:pl4nted-key-4@127.0.0.1:1",
+    "OPENAI_API_KEY": "pl4nted-key-5",
+    "HTTP_PROXY": "http://me:pl4nted-key-6@proxy.invalid:1",
+    "CODEX_OSS_BASE_URL": "http://me:pl4nted-key-7@127.0.0.1:1/v1",
+    "OLLAMA_HOST": "http://me:pl4nted-key-8@127.0.0.1:1",
+}
+SCHEMELESS = {
+    "CODEXGATE_OLLAMA_URL": "me:pl4nted-key-4@127.0.0.1:1",
+    "HTTP_PROXY": "me:pl4nted-key-6@proxy.invalid:1",
+    "CODEX_OSS_BASE_URL": "me:pl4nted-key-7@127.0.0.1:1",
+    "OLLAMA_HOST": "pl4nted-key-8@127.0.0.1:1",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        (["--json"], {}),
+        (["--verbose"], {}),
+        (["--json"], SCHEMELESS),
+        (["--verbose"], SCHEMELESS),
+        (["--json"], {"CODEX_OSS_BASE_URL": "http://127.0.0.1:1/v1?token=pl4nted-key-7"}),
+        (["--json", "--url", PLANTED["CODEX_OSS_BASE_URL"]], {}),
+        (["--json", "--url", "me:pl4nted-key-9@127.0.0.1:1"], {}),
+        (["--verbose", "--url", "pl4nted-key-9@127.0.0.1:1"], {}),
+        (["--json", "--url", "http://127.0.0.1:1/v1?api_key=pl4nted-key-9"], {}),
+        (["--verbose", "--url", "127.0.0.1:1/v1?a=b&key=pl4nted-key-9"], {}),
+    ],
+)
+def test_planted_secrets_are_in_no_output(arguments: list[str], more: dict[str, str], tmp_path: Path) -> None:
+    ran = doctor(tmp_path, *arguments, more=PLANTED | more)
+    shown = (ran.stdout + ran.stderr).decode()
+    assert ran.returncode == 1 and "127.0.0.1:1" in shown
+    for number in range(1, 10):
+        for piece in spelled(f"pl4nted-key-{number}"):
+            assert piece not in shown, piece
+    assert str(tmp_path) not in shown
 
 
 HANGING = """
@@ -478,7 +545,7 @@ main()
 
 def test_a_thread_that_hangs_does_not_hold_the_end_up(tmp_path: Path) -> None:
     command = [COMMAND[0], "-c", HANGING, "doctor", "--only", "gate.port", "0.1"]
-    ran = subprocess.run(command, env=environment(tmp_path), cwd=tmp_path, capture_output=True, timeout=15)
+    ran = subprocess.run(command, env=environment(tmp_path), cwd=tmp_path, capture_output=True, timeout=30)
     assert (ran.returncode, b"did not end within" in ran.stdout) == (1, True), ran.stderr
 
 
@@ -496,7 +563,7 @@ def test_ctrl_c_ends_it_whatever_hangs(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert b"gate.settings" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=15)
+        _, said = process.communicate(timeout=30)
     assert (process.returncode, b"Traceback" in said) == (130, False), said
 
 

@@ -17,10 +17,17 @@ from tests.servers.compatible import Compatible
 from tests.servers.gateway import serving
 from tests.servers.llama_cpp import llama_cpp
 from tests.servers.ollama import ScriptedOllama
-from tests.support import LIMIT, run
+from tests.support import LIMIT, run, unhurried
 
 PAGE = Path(__file__).parent.parent / "docs" / "doctor-card.md"
 KEY = "sk-planted-secret"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who tests a deadline sets a short one."""
+    unhurried(monkeypatch, "doctor.card_server.QUICK", "doctor.card_server.EACH")
+
 
 FAULTS: dict[str, dict[str, str]] = {
     "no model list": {"models": "no"},
@@ -118,9 +125,9 @@ def test_the_gate_has_no_no(tmp_path: Path) -> None:
 
 
 def test_a_real_model_behind_llama_cpp_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(card, "WHOLE", LIMIT - 2)
+    monkeypatch.setattr(card, "WHOLE", LIMIT / 2)
     with llama_cpp() as url:
-        found = verdicts(run(judge(url, silent=LIMIT - 2)))
+        found = verdicts(run(judge(url, silent=LIMIT / 2)))
     assert found["models"] == found["chat"] == "yes"
     sure = ("stream", "usage chunk", "terminal event", "json_schema enforced", "cancel reaches the model")
     # A machine that is busy gives a part of a card.
@@ -154,7 +161,7 @@ def test_a_model_that_is_named_is_asked_and_one_that_is_not_listed_is_told() -> 
 
 
 def test_a_model_too_slow_gives_a_part_of_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(card, "WHOLE", 2.0)
+    monkeypatch.setattr(card, "WHOLE", 5.0)
     found = verdicts(run(of("a stall")))
     assert found["models"] == found["error shape"] == found["/api/tags"] == "yes"
     assert found["chat"] == found["stream"] == "skipped"

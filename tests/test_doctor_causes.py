@@ -14,6 +14,7 @@ from tests.causes.codex import wrapped
 from tests.causes.machine import certificate, off
 from tests.servers.faulty import silent
 from tests.servers.postgres import Postgres
+from tests.servers.program import COMMAND
 from tests.support import run
 
 KINDS = 22
@@ -96,6 +97,7 @@ HUNG = {
     "codex.version": "did not end within",
     "gate.port": "is taken",
     "network.tls": "does not finish a TLS handshake within 1.5 s",
+    "network.upstream": "lists no models. It does not answer within 2.5 s",
     "ollama.host": "did not answer in time",
     "ollama.pull.shim": "finds no server",
     "ollama.server": "did not answer in time",
@@ -113,8 +115,10 @@ def test_with_every_service_hung_it_ends_and_each_row_says_so(tmp_path: Path) ->
             where = f"127.0.0.1:{port}"
             wrapped(version="sleep 60")(made)
             environ(
+                CODEXGATE_BACKENDS="codex,ollama,plain",
                 CODEXGATE_OLLAMA_URL=f"http://{where}",
                 CODEXGATE_OPENAI_BOX_BASE_URL=f"https://{where}/v1",
+                CODEXGATE_OPENAI_PLAIN_BASE_URL=f"http://{where}/v1",
                 CODEXGATE_RESPONSES_DATABASE_URL=f"postgresql://{where}/x",
                 CODEXGATE_MEMORY_DATABASE_URL=f"postgresql://{where}/x",
                 CODEXGATE_SERVER_PORT=str(port),
@@ -122,7 +126,7 @@ def test_with_every_service_hung_it_ends_and_each_row_says_so(tmp_path: Path) ->
                 CODEX_OSS_BASE_URL=f"http://{where}/v1",
                 OLLAMA_HOST=f"http://{where}",
             )(made)
-            told = {id: found.row for id, found in (await program()(made)).items()}
+            told = {id: found.row for id, found in (await program(command=COMMAND)(made)).items()}
             failed = {id: row.summary for id, row in told.items() if row.status == "fail"}
             assert {id for id, says in HUNG.items() if says not in failed.get(id, "")} == set(), failed
             assert {*failed} == {*HUNG}

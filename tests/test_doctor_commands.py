@@ -20,19 +20,43 @@ import pytest
 from codexgate.backends.codex.find import find_binary
 from codexgate.backends.ollama import OllamaOptions
 from codexgate.config import Secret
-from codexgate.doctor import codex, embeddings, mask, network, ollama, ollama_seen, oss, run, system, target
+from codexgate.doctor import (
+    codex,
+    embeddings,
+    mask,
+    network,
+    ollama,
+    ollama_models,
+    ollama_seen,
+    oss,
+    run,
+    services,
+    system,
+    target,
+)
 from codexgate.doctor.reach import Answer
 from codexgate.doctor.words import Asked, Remedy, Row
 from codexgate.embedding import EmbeddingOptions
 from codexgate.errors import GateError
+from codexgate.server.app import Listen
 from codexgate.settings import ServerOptions, Settings
+from tests.causes.bench import DEADLINES, patient
 from tests.servers.faulty import Faulty, only_v1, program, search_path, tag
 from tests.servers.faulty import ollama as good
+from tests.servers.gateway import serving
 from tests.servers.ollama import ScriptedOllama
 from tests.servers.program import COMMAND, codexgate, environment
+from tests.servers.scripted import Scripted
 from tests.support import run as bounded
+from tests.support import unhurried
 
 MODEL = "qwen3:8b"
+
+
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No deadline of a single look is tested here."""
+    unhurried(monkeypatch, *DEADLINES)
 
 
 def shell(command: str, home: Path, **more: str) -> str:
@@ -98,8 +122,8 @@ def test_fix_pulls_there_and_looks_at_all_that_hangs_on_it(tmp_path: Path) -> No
     async def scenario() -> None:
         async with ScriptedOllama() as there, ScriptedOllama() as ours:
             more = {"CODEXGATE_OLLAMA_URL": ours.url, "HTTPS_PROXY": "http://proxy.invalid:1"}
-            arguments = ("doctor", "--url", there.url, "-m", "tiny", "--only", "ollama.model,ollama.registry")
-            ran = await asyncio.to_thread(codexgate, tmp_path, *arguments, "--fix", "--yes", more=more)
+            arguments = ("--url", there.url, "-m", "tiny", "--only", "ollama.model,ollama.registry")
+            ran = await asyncio.to_thread(patient, tmp_path, *arguments, "--fix", "--yes", more=more)
             out = ran.stdout.decode()
             assert "✓ ollama.model.installed    tiny:latest is installed" in out, out + ran.stderr.decode()
             assert "✓ ollama.model.kind" in out
@@ -109,15 +133,20 @@ def test_fix_pulls_there_and_looks_at_all_that_hangs_on_it(tmp_path: Path) -> No
 
 
 def test_the_variable_of_a_server_has_a_name_that_a_shell_takes() -> None:
-    place = network.Place("openai.my-server.base_url", "http", "h", 1)
-    assert network._variable(place) == "CODEXGATE_OPENAI_MY_SERVER_BASE_URL"
+    assert network.variable("openai.my-server.base_url", {}) == "CODEXGATE_OPENAI_MY_SERVER_BASE_URL"
+
+
+def test_the_variable_to_mend_is_the_one_that_counts() -> None:
+    ours, theirs = "CODEXGATE_EMBEDDINGS_BASE_URL", "OPENAI_API_BASE_URL"
+    for environ, name in (({}, ours), ({theirs: "http://h"}, theirs), ({theirs: "a", ours: "b"}, ours)):
+        assert network.variable("embeddings.base_url", environ) == name
 
 
 @pytest.mark.parametrize(("url", "there"), [("", True), ("http://127.0.0.1:8000/v1", False)])
 def test_only_ollama_itself_is_restarted_by_a_command(
     url: str, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ollama, "SYSTEMD", tmp_path / "nowhere")
+    monkeypatch.setattr(services, "SYSTEMD", tmp_path / "nowhere")
     nothing = Answer()
     given = Asked(Settings(), {}, tmp_path, "", url)
     seen = ollama_seen.Seen(given, target.root(url or target.DEFAULT), "", nothing, nothing, nothing, None)
@@ -128,7 +157,7 @@ def test_only_ollama_itself_is_restarted_by_a_command(
 
 
 def fixing(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:
-    return codexgate(home, "doctor", "--fix", "--yes", *arguments, more=more)
+    return patient(home, "--fix", "--yes", *arguments, more=more)
 
 
 def test_a_key_that_is_made_is_not_shown(tmp_path: Path) -> None:
@@ -144,7 +173,7 @@ def test_a_remedy_is_for_the_settings_that_were_looked_at(tmp_path: Path) -> Non
     environ = environment(tmp_path)
     del environ["CODEXGATE_DATA_DIR"]
     command = [*COMMAND, "doctor", "--fix", "--yes", "--config", str(file), "--only", "system.bind"]
-    ran = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, timeout=20, check=False)
+    ran = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, timeout=30, check=False)
     assert (ran.returncode, (tmp_path / "mine/api-key").exists()) == (0, True), ran.stderr
 
 
@@ -174,7 +203,7 @@ def test_ctrl_c_at_the_question_ends_it(tmp_path: Path) -> None:
         while b"[y/N]" not in process.stderr.read1():  # type: ignore[attr-defined]
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=15)
+        _, said = process.communicate(timeout=30)
     os.close(ours)
     os.close(theirs)
     assert (process.returncode, b"Traceback" in said) == (130, False), said
@@ -336,6 +365,117 @@ def test_a_proxy_is_a_failure_where_it_catches_what_is_asked(
         after = environ | dict(line.split("=", 1) for line in said.splitlines())
         (row,) = bounded(oss.look_at_proxy(Asked(Settings(), after, tmp_path)))
         assert row.status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("https://203.0.113.1/v1", "skipped"),
+        ("127.0.0.1:8000", "fail"),
+        ("http://localhost:8000/v1", "fail"),
+        ("http://127.0.0.5:8000/v1", "fail"),
+    ],
+)
+def test_of_a_proxy_before_a_server_that_is_named_only_that_server_counts(
+    url: str, status: str, tmp_path: Path
+) -> None:
+    environ = {"HTTP_PROXY": "http://p:1", "NO_PROXY": "example.org"}
+    given = Asked(Settings(), environ, tmp_path, "", url)
+    (row,) = bounded(oss.look_at_proxy(given))
+    assert row.status == status
+    if row.remedy:
+        value = row.remedy.command.partition("=")[2]
+        assert value.startswith("example.org,localhost,127.0.0.1") and value.count("127.0.0.1") == 1
+        given = msgspec.structs.replace(given, environ={**environ, "NO_PROXY": value})
+        (row,) = bounded(oss.look_at_proxy(given))
+        assert row.status == "ok"
+
+
+ROUTES = "/v1/chat/completions /v1/completions/ /v1/models /v1/responses /v1/embeddings /api/tags /api/chat"
+
+
+@pytest.mark.parametrize("key", ["", "sk-theirs"])
+@pytest.mark.parametrize("route", ROUTES.split())
+def test_the_address_of_a_route_leads_to_the_base_url(route: str, key: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with Faulty(only_v1(MODEL)) as server:
+            server.key = key
+            given = Asked(Settings(), {}, tmp_path, MODEL, f"{server.url}{route}")
+            row = rows(await oss.look(given))["ollama.pull.shim"]
+            command = f"codexgate doctor --url {server.url}/v1"
+            assert (row.status, row.remedy and row.remedy.command) == ("fail", command)
+
+    bounded(scenario())
+
+
+@pytest.mark.parametrize("key", ["", "cg-theirs"])
+@pytest.mark.parametrize("path", ["/openai/v1", "/ozwell/v1", "/openai/v1/chat/completions"])
+def test_a_gate_is_never_put_in_front_of_a_gate(path: str, key: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(Scripted(), listen=Listen(key=key, drain=0), described=False) as gate:
+            given = Asked(Settings(), {}, tmp_path, "", f"{gate}{path}")
+            row = rows(await oss.look(given))["ollama.pull.shim"]
+            assert row.remedy and row.remedy.command == f"codexgate doctor --url {gate}/v1"
+            given = Asked(Settings(), {}, tmp_path, MODEL, f"{gate}/v1")
+            row = rows(await oss.look(given))["ollama.pull.shim"]
+            command = f"codexgate connect codex --url {gate} -m {MODEL}" if key else ""
+            assert (row.remedy.command if row.remedy else "") == command
+
+    bounded(scenario())
+
+
+@pytest.mark.parametrize(
+    ("value", "command"),
+    [
+        ("http://127.0.0.9", "export OLLAMA_HOST=http://127.0.0.9:11434"),
+        ("http://127.0.0.9/ollama", "export OLLAMA_HOST=http://127.0.0.9:11434/ollama"),
+        ("http://[::1]/v1", "export OLLAMA_HOST='http://[::1]:11434'"),
+        ("unix:///x", "unset OLLAMA_HOST"),
+        ("http://h:99999", "unset OLLAMA_HOST"),
+    ],
+)
+def test_a_port_is_put_where_a_port_stands(
+    value: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with Faulty(good()) as usual:
+            monkeypatch.setattr(oss, "DEFAULT", usual.url)
+            row = rows(await oss.look(Asked(Settings(), {"OLLAMA_HOST": value}, tmp_path)))["ollama.host"]
+            assert row.remedy and row.remedy.command == command
+
+    bounded(scenario())
+
+
+def test_the_registry_is_not_asked_from_here_for_an_ollama_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ollama_models, "is_loopback", lambda _: False)
+
+    async def scenario() -> None:
+        async with Faulty(good()) as there, Faulty({}) as theirs:
+            settings = Settings(ollama=OllamaOptions(url=there.url))
+            found = rows(await ollama.look(Asked(settings, {}, tmp_path, f"{theirs.url}/library/tiny:1b")))
+            assert found["ollama.model.installed"].status == "fail"
+            assert (found["ollama.registry"].status, theirs.seen) == ("skipped", [])
+
+    bounded(scenario())
+
+
+def test_a_gate_with_a_key_is_reached_as_a_provider(tmp_path: Path) -> None:
+    loaded = {**tag(MODEL), "size_vram": 5_000_000_000, "context_length": 2048}
+
+    async def scenario() -> None:
+        async with Faulty({**good(), "/api/ps": {"models": [loaded]}}) as server:
+            for key, begins in (("", "CODEX_OSS_BASE_URL="), ("cg-ours", "codexgate connect codex -m")):
+                settings = Settings(
+                    data_dir=tmp_path,
+                    ollama=OllamaOptions(url=server.url),
+                    server=ServerOptions(api_key=Secret(key)),
+                )
+                row = rows(await ollama.look(Asked(settings, {}, tmp_path, MODEL)))["ollama.context"]
+                assert row.remedy and row.remedy.command.startswith(begins)
+
+    bounded(scenario())
 
 
 def test_an_address_that_is_none_is_not_said_to_hang(tmp_path: Path) -> None:

@@ -8,18 +8,29 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from codexgate.backends.ollama import OllamaOptions
 from codexgate.dialects.ollama import models as catalog
-from codexgate.doctor import card, card_server, ollama, oss, reach, run, system
+from codexgate.doctor import card, card_server, network, ollama, oss, reach, run, system
 from codexgate.doctor.words import Asked, Check, Row
 from codexgate.settings import Settings
+from tests.causes.bench import DEADLINES
 from tests.servers.faulty import Faulty, only_v1, tag
 from tests.servers.faulty import ollama as good
+from tests.support import UNHURRIED, unhurried
 from tests.support import run as bounded
 
 MODEL = "qwen3:8b"
+
+
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who tests a deadline sets a short one."""
+    unhurried(monkeypatch, *DEADLINES)
+
+
 TRICK = "\x1b]0;pwned\x07\x1b[31m\u202eevil\n✓ system.key  All is well.\r"
 
 Send = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -65,12 +76,13 @@ def again(piece: bytes, first: bytes, pause: float = 0.0) -> Send:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+LATE = "did not answer in time"
 ENDLESS = {
     "a byte now and then": (
         again(b" ", HEAD + b"Content-Length: 99999\r\n\r\n", 0.02),
-        "did not answer in time",
+        LATE,
     ),
-    "a header now and then": (again(b"X: y\r\n", HEAD, 0.02), "did not answer in time"),
+    "a header now and then": (again(b"X: y\r\n", HEAD, 0.02), LATE),
     "a body without an end": (again(b"data: {}\n\n" * 999, HEAD + b"\r\n"), "answered with more than"),
     "a head without an end": (again(b"X: y\r\n" * 999, HEAD), "answered with an endless head"),
 }
@@ -82,7 +94,12 @@ def asked(home: Path, url: str, model: str = MODEL, **more: Any) -> Asked:
 
 
 async def look(given: Asked, *checks: Check) -> dict[str, Row]:
-    found = [each async for each in run.examine(given, among=checks or (*ollama.CHECKS, *oss.CHECKS))]
+    """What these checks tell; each ends by itself, or is told as late after `UNHURRIED` seconds."""
+    among = [
+        msgspec.structs.replace(check, deadline=UNHURRIED)
+        for check in checks or (*ollama.CHECKS, *oss.CHECKS)
+    ]
+    found = [each async for each in run.examine(given, among=among, whole=UNHURRIED)]
     return {each.row.id: each.row for each in found}
 
 
@@ -90,9 +107,11 @@ async def look(given: Asked, *checks: Check) -> dict[str, Row]:
 def test_an_answer_without_an_end_is_told_for_what_it_is(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reach, "ANSWER", 0.3)
-    monkeypatch.setattr(reach, "LARGEST", 100_000)
     send, says = ENDLESS[kind]
+    if says == LATE:
+        monkeypatch.setattr(reach, "CONNECT", 0.8)
+        monkeypatch.setattr(reach, "ANSWER", 0.3)
+    monkeypatch.setattr(reach, "LARGEST", 100_000)
 
     async def scenario() -> dict[str, Row]:
         async with raw(send) as url:
@@ -248,3 +267,22 @@ def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
 
     rows, seen = bounded(scenario())
     assert re.search(r"\(302\).*\(302\)", rows["ollama.pull.shim"].summary) and seen == []
+
+
+NONSENSE = (
+    *("::::", "http://[::::]", "https://[::::]:1/v1", "http://[", "]", "@", "%", "x://y://z", "ftp://h"),
+    *("http://h:port", "http://127.0.0.1:99999", "127.0.0.1:9\n", "http://a b", "http://é", "http://a..b"),
+    f"http://h:{'9' * 5000}",
+)
+
+
+@pytest.mark.parametrize("url", NONSENSE, ids=lambda url: ascii(url[:20]))
+def test_an_address_that_is_none_gets_rows_and_a_card(url: str, tmp_path: Path) -> None:
+    async def scenario() -> tuple[dict[str, Row], card.Card]:
+        given = Asked(Settings(), {"PATH": str(tmp_path)}, tmp_path, MODEL, url)
+        return await look(given, *ollama.CHECKS, *oss.CHECKS, *network.CHECKS), await card.judge(url)
+
+    rows, judged = bounded(scenario())
+    assert "itself failed" not in "".join(row.summary for row in rows.values())
+    assert rows["ollama.server"].status == "fail"
+    assert {row.verdict for row in judged.rows} <= {"no", "skipped"}

@@ -10,14 +10,15 @@ import pytest
 
 from codexgate.backends.codex.find import find_binary
 from codexgate.backends.ollama import OllamaOptions
-from codexgate.doctor import ollama, ollama_seen, oss, registry, target
+from codexgate.backends.openai import OpenAIOptions
+from codexgate.doctor import ollama, ollama_seen, oss, registry, whose
 from codexgate.doctor.run import Found
 from codexgate.doctor.words import Asked, Status
 from codexgate.errors import Fault
 from codexgate.settings import Settings
 from tests.causes.bench import MODEL, Bench, Cause, bench, checks, gate, patience, take
 from tests.causes.ollama import CAUSES, loaded
-from tests.servers.faulty import HANG, Faulty
+from tests.servers.faulty import HANG, Faulty, only_v1
 from tests.servers.faulty import ollama as good
 from tests.support import run
 
@@ -28,6 +29,7 @@ async def look(made: Bench) -> dict[str, Found]:
 
 SAID = {
     "an OpenAI-only server behind `codex --oss`": "failed to start pull: HTTP 404 Not Found",
+    "an Ollama without OpenAI's API": "No running Ollama server detected",
     "a server for `codex --oss` that has not the model": "failed to start pull: HTTP 404 Not Found",
     "nothing listens": "No running Ollama server detected",
     "a proxy that catches this machine": "No running Ollama server detected",
@@ -105,6 +107,7 @@ def test_no_ollama_is_no_news_unless_somebody_wants_one(
     ("ending", "status", "says"),
     [
         ("", "ok", "is a root; clients want http://"),
+        ("/", "ok", "is a root; clients want http://"),
         ("/v1", "ok", "is a base URL"),
         ("/v1/v1", "fail", "has /v1 twice"),
         ("/v1/", "fail", "ends in a slash"),
@@ -170,7 +173,8 @@ def test_the_registry_is_asked_for_a_model_that_is_missing(
     async def scenario() -> None:
         async with bench(tmp_path) as made, Faulty({"/v2/library/tiny/manifests/1b": answer}) as theirs:
             made.model = f"{theirs.url}/library/tiny:1b"
-            patience(2.0)(made)
+            if answer is HANG:
+                patience(2.0)(made)
             row = (await look(made))["ollama.registry"].row
             assert (row.status, says in row.summary) == (status, True), row
             assert theirs.seen == ["GET /v2/library/tiny/manifests/1b"]
@@ -232,18 +236,50 @@ def test_a_pull_that_failed_is_a_row(message: str, code: str, advice: str) -> No
         ("fast", "", "qwen3:8b"),
         ("codex/gpt-5", "", ""),
         ("demo", "", ""),
+        ("demo-embed", "", ""),
         ("gpu/big", "", ""),
+        ("big", "", ""),
+        ("small", "", "small"),
+        ("big", "http://h/v1", "big"),
         ("org/model", "http://h/v1", "org/model"),
         ("", "", ""),
     ],
 )
 def test_whose_model_it_is(model: str, url: str, name: str, tmp_path: Path) -> None:
-    settings = msgspec.convert(
-        {"aliases": {"fast": "ollama/qwen3:8b"}, "openai": {"gpu": {"base_url": "http://h/v1"}}},
-        Settings,
-        dec_hook=lambda kind, value: kind(value),
-    )
-    assert target.ollama_model(Asked(settings, {}, tmp_path, model, url)) == name
+    async def scenario() -> None:
+        async with Faulty(good()) as server, Faulty(only_v1("big", "qwen3:8b")) as gpu:
+            settings = Settings(
+                aliases={"fast": "ollama/qwen3:8b"},
+                backends=("ollama", "gpu", "demo"),
+                ollama=OllamaOptions(url=server.url),
+                openai={"gpu": OpenAIOptions(base_url=f"{gpu.url}/v1")},
+            )
+            assert await whose.ollama_model(Asked(settings, {}, tmp_path, model, url)) == name
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("model", "listed", "safe"),
+    [
+        ("tiny", only_v1("big"), True),
+        ("tiny", {"/v1/models": HANG}, False),
+        ("ollama/tiny", {"/v1/models": HANG}, True),
+    ],
+)
+def test_a_model_is_pulled_unasked_only_where_no_other_backend_may_have_it(
+    model: str, listed: dict[str, Any], safe: bool, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as made, Faulty(listed) as box:
+            made.environ |= {"CODEXGATE_OPENAI_BOX_BASE_URL": f"{box.url}/v1", "HTTPS_PROXY": "http://p:1"}
+            made.environ["CODEXGATE_BACKENDS"], made.model = "ollama,box", model
+            if not safe:
+                made.patch.setattr(whose, "PATIENCE", 0.2)
+            remedy = (await look(made))["ollama.model.installed"].row.remedy
+            assert remedy and (remedy.command, remedy.safe) == ("codexgate models pull tiny", safe)
+
+    run(scenario())
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,25 @@ import msgspec
 import pytest
 
 from codexgate.config import Secret
-from codexgate.doctor import network, stores, system
+from codexgate.doctor import network, services, stores, system
 from codexgate.doctor.words import Asked, Row
 from codexgate.settings import Settings
-from tests.servers.faulty import Faulty
+from tests.causes.bench import DEADLINES
+from tests.servers.faulty import Faulty, only_v1
 from tests.servers.ollama import ScriptedOllama
 from tests.servers.postgres import Postgres
-from tests.support import run
+from tests.support import run, unhurried
 
 NOWHERE = "http://127.0.0.1:9"
 PASSWORD = "hunter2-secret"
 
 Look = Callable[[Asked], Awaitable[list[Row]]]
+
+
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No deadline of a single look is tested here."""
+    unhurried(monkeypatch, *DEADLINES)
 
 
 def settings(**sections: Any) -> Settings:
@@ -89,7 +96,10 @@ def test_what_is_no_url_of_a_redis_is_told() -> None:
             "redis-server --port 6379 --daemonize yes",
         ),
         ("Redis at [::1]:6380 cannot be used: no connection.", "redis-server --port 6380 --daemonize yes"),
-        ("Redis at far:6379 cannot be used: no answer within 250 ms.", "ssh far 'systemctl restart redis'"),
+        (
+            "Redis at far:6379 cannot be used: no answer within 250 ms.",
+            "ssh -t far 'sudo systemctl restart redis'",
+        ),
         (
             "Redis at x:6379 cannot be used: Name or service not known.",
             "export CODEXGATE_THREADS_REDIS_URL=URL",
@@ -98,6 +108,57 @@ def test_what_is_no_url_of_a_redis_is_told() -> None:
 )
 def test_a_store_elsewhere_is_mended_there(message: str, command: str) -> None:
     assert stores._remedy(stores.REDIS_MENDS, message, "threads.redis_url").command == command
+
+
+OPENSSL = "Redis at far:6380 cannot be used: [SSL: {}] {} (_ssl.c:1006)."
+FAILED = "certificate verify failed: "
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "says", "command"),
+    [
+        (
+            "CERTIFICATE_VERIFY_FAILED",
+            f"{FAILED}self-signed certificate",
+            "The certificate of Redis at far:6380 cannot be verified: self-signed certificate.",
+            "export CODEXGATE_THREADS_REDIS_URL=URL",
+        ),
+        (
+            "CERTIFICATE_VERIFY_FAILED",
+            f"{FAILED}Hostname mismatch, certificate is not valid for 'far'.",
+            "The certificate of Redis at far:6380 cannot be verified: "
+            "Hostname mismatch, certificate is not valid for 'far'.",
+            "export CODEXGATE_THREADS_REDIS_URL=URL",
+        ),
+        (
+            "CERTIFICATE_VERIFY_FAILED",
+            f"{FAILED}certificate has expired",
+            "The certificate of Redis at far:6380 cannot be verified: certificate has expired.",
+            "ssh far 'openssl s_client -connect 127.0.0.1:6380 </dev/null | openssl x509 -noout -dates'",
+        ),
+        (
+            "WRONG_VERSION_NUMBER",
+            "wrong version number",
+            "Redis at far:6380 does not speak TLS.",
+            "export CODEXGATE_THREADS_REDIS_URL=URL",
+        ),
+    ],
+)
+def test_what_openssl_says_of_a_redis_is_said_in_words(
+    code: str, reason: str, says: str, command: str
+) -> None:
+    message = OPENSSL.format(code, reason)
+    assert stores._redis_says(message) == says
+    assert stores._remedy(stores.REDIS_MENDS, message, "threads.redis_url").command == command
+
+
+def test_where_systemd_is_not_no_command_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "SYSTEMD", tmp_path / "nowhere")
+    for mends in (stores.REDIS_MENDS, stores.POSTGRES_MENDS):
+        for words, (_, command) in mends.items():
+            here = stores._remedy(mends, f"A store at 127.0.0.1:1 cannot be used: {words}", "a.b").command
+            there = stores._remedy(mends, f"A store at far:1 cannot be used: {words}", "a.b").command
+            assert here and ("systemctl" in here, "systemctl" in there) == (False, "systemctl" in command)
 
 
 # Postgres
@@ -184,17 +245,22 @@ def test_a_gate_on_loopback_needs_none(host: str) -> None:
     assert look(system.look_at_access, server={"host": host})[system.BIND].status == "ok"
 
 
-def test_a_data_folder_that_others_can_read_is_told(tmp_path: Path) -> None:
-    (tmp_path / "files").mkdir()
-    file = tmp_path / "files" / "chat.txt"
+@pytest.mark.parametrize(("name", "safe"), [("codexgate", True), ("kept", False)])
+def test_a_data_folder_that_others_can_read_is_told(name: str, safe: bool, tmp_path: Path) -> None:
+    """It is closed without a question where its name says that it is the gate's."""
+    data = tmp_path / name
+    (data / "files").mkdir(parents=True)
+    file = data / "files" / "chat.txt"
     file.touch(0o600)
+    given = msgspec.structs.replace(asked(data_dir=str(data)), home=tmp_path)
     for folder, mode, status in ((0o755, 0o600, "warning"), (0o755, 0o644, "fail"), (0o700, 0o644, "ok")):
-        tmp_path.chmod(folder)
+        data.chmod(folder)
         file.chmod(mode)
-        row = look(system.look_at_access, data_dir=str(tmp_path))[system.DATA]
+        row = run(rows(system.look_at_access, given))[system.DATA]
         assert row.status == status
         if status != "ok":
-            assert row.remedy and row.remedy.command == f"chmod 700 {tmp_path}" and row.remedy.safe
+            assert row.remedy
+            assert (row.remedy.command, row.remedy.safe) == (f"chmod 700 {data}", safe)
 
 
 def test_a_file_in_a_folder_that_others_cannot_enter_is_not_said_to_be_read(tmp_path: Path) -> None:
@@ -208,6 +274,14 @@ def test_a_file_in_a_folder_that_others_cannot_enter_is_not_said_to_be_read(tmp_
         inner.chmod(mode)
         row = look(system.look_at_access, data_dir=str(tmp_path))[system.DATA]
         assert (row.status, "installation_id" in row.summary) == (status, status == "fail"), oct(mode)
+
+
+def test_what_is_roots_is_not_the_gates_for_that() -> None:
+    """Where the doctor runs as root, which owns what is everybody's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.geteuid", lambda: 0)
+        row = look(system.look_at_access, data_dir="/usr")[system.DATA]
+    assert row.remedy and row.remedy.command == "export CODEXGATE_DATA_DIR=/usr/codexgate"
 
 
 def test_a_folder_that_is_not_ours_alone_is_never_closed_to_others(tmp_path: Path) -> None:
@@ -303,6 +377,31 @@ def test_an_ollama_outside_of_the_container_is_found_there(tmp_path: Path) -> No
 
 
 # The way to servers
+
+
+def test_a_server_that_is_there_is_asked_for_its_models_with_its_key() -> None:
+    async def test() -> None:
+        async with Faulty(only_v1("big")) as server:
+            server.key = PASSWORD
+            given = asked(openai={"box": {"base_url": f"{server.url}/v1", "api_key": PASSWORD}})
+            row = (await rows(network.look, given))[network.UPSTREAM]
+            assert (row.status, row.details["answer"]) == ("ok", "1 model")
+            del server.routes["/v1/models"]
+            known = {"base_url": f"{server.url}/v1", "api_key": PASSWORD, "models": ["big"]}
+            row = (await rows(network.look, asked(openai={"box": known})))[network.UPSTREAM]
+            assert row.status == "ok", "who names the models need not list them"
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "url", ["junk", "127.0.0.1:8000/v1", "http://127.0.0.1:99999", "http://[::::]", "ftp://h"]
+)
+@pytest.mark.parametrize("section", ["openai", "embeddings"])
+def test_an_address_that_is_none_is_told_as_such(section: str, url: str) -> None:
+    given = {"openai": {"box": {"base_url": url}}, "embeddings": {"base_url": url}}[section]
+    row = look(network.look, **{section: given})[network.UPSTREAM]
+    assert row.status == "fail" and row.summary.endswith("base_url is no address.")
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,14 @@ from codexgate.doctor.words import Asked
 from codexgate.errors import Fault
 from codexgate.settings import Settings
 from codexgate.stores.sqlite_responses import Responses
+from tests.causes.bench import patient
+from tests.servers.certified import certified
 from tests.servers.compatible import Compatible
 from tests.servers.faulty import Faulty, Json, only_v1, tag
 from tests.servers.faulty import ollama as good
 from tests.servers.gateway import serving
 from tests.servers.ollama import ScriptedOllama
-from tests.servers.program import codexgate
-from tests.support import run
+from tests.support import run, unhurried
 
 MODEL = "qwen3:8b"
 FAULTS = ("no usage", "no index", "another schema", "a deaf model")
@@ -124,8 +125,8 @@ def test_a_whole_run_sends_at_most_25_requests_and_none_twice(
     async def scenario() -> None:
         async with server(tmp_path) as url, Counting(url) as way, Faulty(good()) as other:
             more = {"OLLAMA_HOST": other.url, "CODEXGATE_OLLAMA_URL": other.url}
-            arguments = ("doctor", "--json", "--url", way.url + ending, "--model", "", "--verbose")
-            ran = await asyncio.to_thread(codexgate, tmp_path, *arguments, more=more)
+            arguments = ("--json", "--url", way.url + ending, "--model", "", "--verbose")
+            ran = await asyncio.to_thread(patient, tmp_path, *arguments, more=more)
             judged = json.loads(ran.stdout)["card"]
             assert judged["requests"] == len(way.seen) <= card_server.MOST == 25, way.seen
             assert [row["feature"] for row in judged["rows"]] == [*FEATURES]
@@ -143,12 +144,26 @@ def test_a_model_that_is_named_and_missing_is_asked_for_nowhere_else(tmp_path: P
 
     async def scenario() -> None:
         async with Faulty({**good(), "/api/show": show}) as server:
-            arguments = ("doctor", "--json", "--url", server.url, "--model", "tiny:1b")
-            ran = await asyncio.to_thread(codexgate, tmp_path, *arguments)
+            arguments = ("--json", "--url", server.url, "--model", "tiny:1b")
+            ran = await asyncio.to_thread(patient, tmp_path, *arguments)
             report = json.loads(ran.stdout)
             ids = [row["id"] for row in report["checks"]]
             assert "ollama.model.installed" in ids and "ollama.registry" not in ids
             assert report["card"]["requests"] == len(server.seen) <= 25
+
+    run(scenario())
+
+
+def test_a_server_whose_tls_cannot_be_trusted_is_not_said_to_be_down(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(None) as port:
+            url = f"https://127.0.0.1:{port}"
+            ran = await asyncio.to_thread(patient, tmp_path, "--json", "--url", url)
+            rows = {row["id"]: row for row in json.loads(ran.stdout)["checks"]}
+            assert "does not speak TLS" in rows["network.tls"]["summary"]
+            told = rows["ollama.server"]
+            command = f"codexgate doctor --url {url} --only network.tls"
+            assert (told["status"], told["remedy"]["command"]) == ("fail", command)
 
     run(scenario())
 
@@ -187,7 +202,11 @@ def test_what_was_heard_is_asked_again_only_where_more_time_or_a_key_may_help(
     run(scenario())
 
 
-def test_in_one_run_a_server_is_asked_the_same_thing_once(tmp_path: Path) -> None:
+def test_in_one_run_a_server_is_asked_the_same_thing_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unhurried(monkeypatch, "doctor.reach.CONNECT", "doctor.reach.ANSWER")
+
     async def scenario() -> None:
         async with Faulty(good()) as server:
             given = Asked(Settings(), {}, tmp_path)
@@ -205,7 +224,7 @@ def test_in_one_run_a_server_is_asked_the_same_thing_once(tmp_path: Path) -> Non
 
 def test_a_model_that_has_answered_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none does, the time of a card is over sooner; see `test_doctor.py`."""
-    silent, events = 2.0, asyncio.Event()
+    silent, events = 5.0, asyncio.Event()
 
     class Slow(Compatible):
         async def _chat(self, request):  # type: ignore[no-untyped-def]

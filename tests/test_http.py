@@ -406,6 +406,10 @@ def test_urls_that_are_refused(url: str) -> None:
     assert raised.value.fault.kind == "invalid_request"
 
 
+def test_a_scheme_may_be_spelled_in_capitals() -> None:
+    assert Http("HTTP://h:1/V1", connect_timeout=1).where == "http://h:1/V1"
+
+
 def test_a_password_goes_into_a_header_and_nowhere_else() -> None:
     async def test() -> None:
         async with talking([OK]) as (raw, client):

@@ -245,6 +245,10 @@ def test_llama_variables_make_a_server_of_that_name() -> None:
     settings = load_settings(environ=LLAMA | ours).settings
     assert settings.openai["llama"].models == ("c",)
     assert settings.openai["gpu"] == OpenAIOptions(base_url="http://gpu")
+    assert (
+        load_settings(environ={"LLAMA_BASE_URL": "HTTP://gpu"}).settings.openai["llama"].base_url
+        == "HTTP://gpu"
+    )
 
 
 @pytest.mark.parametrize("url", [None, "tcp://10.0.0.1:80"])
@@ -302,6 +306,14 @@ def test_config_never_shows_a_secret(run: Run, monkeypatch: pytest.MonkeyPatch) 
         code, out, err = run(*words)
         assert code == 0 and MASK in out
         assert "s3cret" not in out + err
+
+
+@pytest.mark.parametrize("words", [["config"], ["models"], ["serve"], ["key", "show"]])
+def test_a_folder_that_is_gone_is_no_crash(words: list[str], run: Run, home: Path) -> None:
+    (home / "work").rmdir()
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("codexgate: The folder that this was started in cannot be used: No such file")
 
 
 def test_config_tells_what_is_wrong_with_a_broken_file(run: Run, home: Path) -> None:

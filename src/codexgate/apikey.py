@@ -37,7 +37,8 @@ def effective(settings: Settings) -> Key | None:
     """
     server = settings.server
     if server.api_key:
-        return Key(Secret(_checked(server.api_key.reveal(), "server.api_key")), None)
+        key = server.api_key.reveal().encode("utf-8", "replace")
+        return Key(Secret(_checked(key, "server.api_key", "Give it one, or take it out.")), None)
     file = key_file(settings)
     if server.api_key_file is None and not file.exists():
         return None
@@ -55,15 +56,20 @@ def read(file: Path) -> str:
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe must not hang us
         with os.fdopen(descriptor, "rb") as opened:
             mode = os.fstat(descriptor).st_mode
-            data = opened.read(LONGEST) if stat.S_ISREG(mode) else b""
+            data = opened.read(LONGEST) if stat.S_ISREG(mode) else None
     except FileNotFoundError as error:
         raise _bad(f"There is no key file {file}.", "Make one: codexgate key make") from error
     except OSError as error:
         raise _bad(f"The key file {file} cannot be read: {error.strerror}.") from error
+    if data is None:
+        raise _bad(f"{file} is no file.", "Name another file.")
+    if not data.strip():
+        raise _bad(f"There is no key in {file}.", "Make one: codexgate key rotate")
+    key = _checked(data, f"The key file {file}", "Put a key there, or name another file.")
     if os.name == "posix" and mode & 0o077:
         advice = f"Run: chmod 600 {shlex.quote(str(file))}"
         raise _bad(f"Others can read the key file {file} (mode {stat.S_IMODE(mode):04o}).", advice)
-    return _checked(data.decode("ascii", "replace").strip(), f"The key file {file}")
+    return key
 
 
 def make(file: Path) -> str:
@@ -80,9 +86,13 @@ def make(file: Path) -> str:
 def rotate(file: Path) -> str:
     """Put a new key into `file` and return it; whoever reads meanwhile gets the old one or the new.
 
-    Raises GateError (`permission`) when the file cannot be written; then the old key stays.
+    Raises GateError: `conflict` when the file holds something else, `permission` when it cannot be
+    written; then what was there stays.
     """
     file = file.resolve()  # a link to it stays a link
+    if _holds_something_else(file):
+        advice = "Name another file in server.api_key_file."
+        raise GateError(Fault("conflict", f"{file} holds something else than a key.", advice, "key_file"))
     key = PREFIX + secrets.token_urlsafe(32)
     try:
         folders.make(file.parent)
@@ -113,11 +123,27 @@ def _replace(file: Path, data: bytes) -> None:
             os.close(folder)
 
 
-def _checked(key: str, whose: str) -> str:
-    # What cannot stand in an `Authorization` header as one word can never be sent.
-    if not 0 < len(key) < LONGEST or not all("!" <= char <= "~" for char in key):
-        raise _bad(f"{whose} does not hold one word of printable ASCII.", "Make a key: codexgate key rotate")
+def _holds_something_else(file: Path) -> bool:
+    if not file.is_file():
+        return file.exists()
+    try:
+        data = file.read_bytes()
+    except OSError:  # it may be a key
+        return False
+    return bool(data.strip()) and _word(data) is None
+
+
+def _checked(data: bytes, whose: str, advice: str) -> str:
+    key = _word(data)
+    if key is None:
+        raise _bad(f"{whose} does not hold one word of printable ASCII.", advice)
     return key
+
+
+def _word(data: bytes) -> str | None:
+    """The key in `data`. What cannot stand in an `Authorization` header as one word can never be sent."""
+    key = data.decode("ascii", "replace").strip()
+    return key if 0 < len(key) < LONGEST and all("!" <= char <= "~" for char in key) else None
 
 
 def _bad(message: str, advice: str = "") -> GateError:

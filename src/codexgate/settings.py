@@ -127,7 +127,11 @@ def load_settings(
     Raises GateError (`invalid_request`, code `invalid_setting`) for whatever is wrong in any layer.
     """
     environ = os.environ if environ is None else environ
-    here = cwd or Path.cwd()
+    try:
+        here = cwd or Path.cwd()
+    except OSError as error:
+        message = f"The folder that this was started in cannot be used: {error.strerror}."
+        raise invalid(message, advice="Go to another one: cd ~", code="invalid_setting") from error
     file = find_file(config, environ, here)
     loaded = load(Settings, file=file, environ=environ, flags=flags, flag_names=FLAGS, foreign=FOREIGN)
     if file == here / FILE and file != config:
@@ -224,7 +228,7 @@ def _ollama_url(text: str) -> str | None:
 
 
 def _http_url(text: str) -> str | None:
-    return text if text.startswith(("http://", "https://")) else None
+    return text if text.lower().startswith(("http://", "https://")) else None
 
 
 def _redis_url(text: str) -> str | None:

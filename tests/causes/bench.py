@@ -9,10 +9,10 @@ import asyncio
 import json
 import re
 import shlex
-import socket
 import ssl
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ import pytest
 
 from codexgate import apikey
 from codexgate.assemble import open_core
-from codexgate.doctor import codex, mask, ollama, ollama_models, ollama_seen, oss, reach, run, system, target
+from codexgate.doctor import mask, ollama, ollama_models, ollama_seen, oss, run, services, system, target
 from codexgate.doctor.run import Found
 from codexgate.doctor.words import Asked, Remedy, Row, Status
 from codexgate.server.app import Listen, listening
@@ -30,8 +30,9 @@ from codexgate.settings import load_settings
 from tests.servers.codex_home import make_codex_home
 from tests.servers.faulty import Answer, Faulty, Json, program, search_path
 from tests.servers.faulty import ollama as good
+from tests.servers.ports import own_port
 from tests.servers.postgres import Postgres
-from tests.servers.program import COMMAND
+from tests.servers.program import COMMAND, environment
 from tests.servers.valkey import Valkey
 
 MODEL = "qwen3:8b"
@@ -39,7 +40,22 @@ PASSWORD = "hunter2-secret"
 """Stands in no row."""
 GATE = 8140
 PATIENCE = 8.0
-"""Seconds for a server's answer or a run of Codex, on a machine that has much else to do."""
+"""Seconds for whatever the doctor waits for, on a machine that has much else to do."""
+DOCTORS = "codex.RUN network.PATIENCE network.LISTING ollama_seen.PROGRAM reach.CONNECT reach.ANSWER whose.PATIENCE".split()
+DEADLINES = (*(f"doctor.{name}" for name in DOCTORS), "stores.postgres.DEADLINE", "stores.redis.DEADLINE")
+"""What the doctor waits for, by name below `codexgate`."""
+PATIENT = f"""
+import msgspec
+from codexgate.cli import doctor
+from codexgate.doctor import card, card_server, codex, network, ollama_seen, reach, run, whose
+{" = ".join(DOCTORS)} = card_server.QUICK = {PATIENCE}
+doctor.WHOLE = card.WHOLE = run.examine.__kwdefaults__["whole"] = {4 * PATIENCE}
+known = tuple(msgspec.structs.replace(check, deadline={3 * PATIENCE}) for check in run.checks())
+run.checks = lambda: known
+from codexgate.__main__ import main
+main()
+"""
+"""The doctor with time for a machine that has much else to do."""
 PLENTY = 40 << 30
 """Bytes that are free on the bench's disk."""
 
@@ -149,12 +165,27 @@ async def checks(bench: Bench, *families: str) -> dict[str, Found]:
     return {row.id: Found(hidden.row(row), row.remedy.command if row.remedy else "") for row in found}
 
 
-def doctor(*flags: str) -> Look:
+def patient(
+    home: Path, *arguments: str, more: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `codexgate doctor` as `codexgate` runs a command, with time for a busy machine."""
+    return subprocess.run(
+        [sys.executable, "-c", PATIENT, "doctor", *arguments],
+        input=stdin,
+        capture_output=True,
+        env=environment(home, more),
+        cwd=home,
+        timeout=5 * PATIENCE,
+        check=False,
+    )
+
+
+def doctor(*flags: str, command: Sequence[str] = (sys.executable, "-c", PATIENT)) -> Look:
     """What the program tells, in a process of its own."""
 
     async def look(bench: Bench, *families: str) -> dict[str, Found]:
         only = [word for family in families for word in ("--only", family)]
-        _, out, said = await bench.run(*COMMAND, "doctor", "--json", "--model", bench.model, *only, *flags)
+        _, out, said = await bench.run(*command, "doctor", "--json", "--model", bench.model, *only, *flags)
         assert out, said
         return {row.id: Found(row, row.remedy.command if row.remedy else "") for row in _rows(out)}
 
@@ -229,8 +260,8 @@ def patience(seconds: float) -> Step:
     """How long the doctor waits, where something hangs."""
 
     def change(bench: Bench) -> None:
-        for module, name in ((codex, "RUN"), (reach, "ANSWER")):
-            bench.patch.setattr(module, name, seconds)
+        for name in DEADLINES:
+            bench.patch.setattr(f"codexgate.{name}", seconds)
 
     return change
 
@@ -305,13 +336,6 @@ async def gate(bench: Bench) -> None:
     bench.environ["CODEX_OSS_BASE_URL"] = (await bench.closing.enter_async_context(running)).url + "/v1"
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 @asynccontextmanager
 async def bench(folder: Path) -> AsyncIterator[Bench]:
     """Everything works, and nothing of the machine below is seen."""
@@ -324,7 +348,7 @@ async def bench(folder: Path) -> AsyncIterator[Bench]:
             config = folder / "codexgate.toml"
             config.touch()
             program(folder / "bin/codexgate", f'exec {shlex.join(COMMAND)} "$@"')
-            gate = free_port()
+            gate = own_port()
             made.environ = {
                 "PATH": search_path(folder / "bin"),
                 "HOME": str(folder),
@@ -340,7 +364,7 @@ async def bench(folder: Path) -> AsyncIterator[Bench]:
                 made.stands_for(port, usual)
             (folder / "run/systemd/system").mkdir(parents=True)
             patch.setattr(system, "ROOT", folder)
-            patch.setattr(ollama, "SYSTEMD", folder / "run/systemd/system")
+            patch.setattr(services, "SYSTEMD", folder / "run/systemd/system")
             patch.setattr(ollama_models, "GPUS", ())
             for module in (ollama, ollama_seen, oss):
                 patch.setattr(module, "DEFAULT", server.url)

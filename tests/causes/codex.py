@@ -5,7 +5,7 @@ import re
 
 from codexgate.backends.codex import find
 from codexgate.backends.codex.find import find_binary
-from tests.causes.bench import PATIENCE, Bench, Cause, Step, both, environ, obey, patience
+from tests.causes.bench import PASSWORD, PATIENCE, Bench, Cause, Step, both, environ, obey, patience
 from tests.servers.faulty import program
 
 REAL = find_binary("")
@@ -102,6 +102,15 @@ RENAME = "Give your provider another name; the address of Ollama is CODEX_OSS_BA
 TAKE_OUT = "Take the setting out: the packaged program, or the one on PATH, is found."
 
 CONFIG = "~/codex-home/config.toml"
+SED = f"sed -E -i.bak {{}} {CONFIG}"
+WIRE = r"""-e 's/(wire_api[^=]*= *).chat./\1"responses"/g'"""
+NAMES = r"-e 's/(model_providers?[^a-zA-Z0-9]+)({})([^a-zA-Z0-9_-])/\1my-\2\3/g'"
+SPEAK = 'Set wire_api = "responses", and let the provider be the gate: it speaks that.'
+INLINE = '[model_providers]\nollama = { name = "o", base_url = "http://127.0.0.1:9/v1" }\n'
+TWO = (
+    "model_provider = 'ollama'\n[model_providers.ollama]\nname = 'o'\nwire_api = 'chat'\n"
+    '[ model_providers . "openai" ]\nname = "o"\n'
+)
 
 CAUSES = (
     Cause(13, "no Codex", "codex.program", nowhere, "is not installed", NPM, mend=on_the_path),
@@ -184,8 +193,8 @@ CAUSES = (
         "codex.config",
         config(PROVIDER + 'wire_api = "chat"\n'),
         "no longer supported",
-        f"""sed -i.bak 's/\\(wire_api *= *\\)"chat"/\\1"responses"/' {CONFIG}""",
-        'Set wire_api = "responses", and let the provider be the gate: it speaks that.',
+        SED.format(WIRE),
+        SPEAK,
     ),
     Cause(
         13,
@@ -193,8 +202,37 @@ CAUSES = (
         "codex.config",
         config(PROVIDER.replace("s.x]", "s.ollama]").replace('= "x"', '= "my-ollama"', 1)),
         "reserved built-in provider IDs",
-        rf"sed -i.bak 's/^\(\[model_providers\.\)ollama\([].]\)/\1my-ollama\2/' {CONFIG}",
+        SED.format(NAMES.format("ollama")),
         RENAME,
+    ),
+    Cause(
+        13,
+        "a `config.toml` with two reserved provider ids and the old API, otherwise quoted",
+        "codex.config",
+        config(TWO),
+        "no longer supported",
+        SED.format(f"{WIRE} {NAMES.format('ollama|openai')}"),
+        SPEAK,
+    ),
+    Cause(
+        13,
+        "a `config.toml` with a reserved provider id in a table of one line",
+        "codex.config",
+        config(INLINE),
+        "reserved built-in provider IDs",
+        f"${{EDITOR:-vi}} +1 {CONFIG}",
+        RENAME,
+        mend=config(RESPONSES),
+    ),
+    Cause(
+        13,
+        "a `config.toml` with a text where a table belongs",
+        "codex.config",
+        config(f'[mcp_servers.a]\ncommand = "x"\nenv = "TOKEN={PASSWORD}"\n'),
+        "invalid type: string ********, expected a map",
+        f"${{EDITOR:-vi}} +3 {CONFIG}",
+        f"Mend {CONFIG}.",
+        mend=config(RESPONSES),
     ),
     Cause(
         13,

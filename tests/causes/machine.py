@@ -8,6 +8,7 @@ from email.utils import format_datetime
 from codexgate.doctor import system
 from tests.causes.bench import (
     PASSWORD,
+    PATIENCE,
     PLENTY,
     Bench,
     Cause,
@@ -16,16 +17,17 @@ from tests.causes.bench import (
     both,
     doctor,
     environ,
-    free_port,
     gate,
     model,
     obey,
+    patience,
     take,
     with_other,
 )
 from tests.servers.certified import DAY, Authority, certified
 from tests.servers.faulty import Faulty, only_v1, silent
 from tests.servers.faulty import ollama as good
+from tests.servers.ports import own_port
 
 TLS = "CODEXGATE_OPENAI_BOX_BASE_URL"
 ONE_HOUR = datetime.timedelta(hours=1)
@@ -42,7 +44,7 @@ async def port_taken(bench: Bench) -> None:
 
 
 def another_port(bench: Bench) -> None:
-    bench.environ["CODEXGATE_SERVER_PORT"] = str(free_port())
+    bench.environ["CODEXGATE_SERVER_PORT"] = str(own_port())
 
 
 # Who may come in
@@ -61,6 +63,39 @@ def key(bench: Bench) -> None:
 
 def no_key(bench: Bench) -> None:
     bench.environ["CODEXGATE_SERVER_API_KEY_FILE"] = str(bench.folder / "key")
+
+
+def key_folder(bench: Bench) -> None:
+    """A folder where a key file is named; the right one is in it."""
+    folder = bench.folder / "key"
+    folder.mkdir(mode=0o700)
+    bench.environ["CODEXGATE_SERVER_API_KEY_FILE"] = str(folder)
+    bench.value = str(folder / "api-key")
+    (folder / "api-key").touch(0o600)
+    (folder / "api-key").write_text("cg-0123456789\n")
+
+
+def other_file(bench: Bench) -> None:
+    """A file that all may read and that is no key is named as one; the right one lies beside it."""
+    key_folder(bench)
+    other = bench.folder / "hosts"
+    other.write_text("127.0.0.1 localhost\n")
+    bench.environ["CODEXGATE_SERVER_API_KEY_FILE"] = str(other)
+
+
+def unguarded(bench: Bench) -> None:
+    beyond("0.0.0.0")(bench)
+    bench.environ["CODEXGATE_CODEX_SANDBOX"] = "danger-full-access"
+    bench.environ["CODEXGATE_SERVER_API_KEY"] = "cg-0123456789"
+
+
+def two_words(bench: Bench) -> None:
+    bench.environ["CODEXGATE_SERVER_API_KEY"] = "two words"
+    bench.value = "one"
+
+
+def empty_key(bench: Bench) -> None:
+    (bench.data / "api-key").touch(0o600)
 
 
 async def keyless(bench: Bench) -> None:
@@ -89,6 +124,15 @@ def opened_and_empty(bench: Bench) -> None:
 def shared(bench: Bench) -> None:
     """As /tmp is."""
     bench.data.chmod(0o1777)
+
+
+def a_file(bench: Bench) -> None:
+    (bench.folder / "file").touch(0o644)
+    bench.environ["CODEXGATE_DATA_DIR"] = str(bench.folder / "file")
+
+
+def a_folder(bench: Bench) -> None:
+    bench.environ["CODEXGATE_DATA_DIR"] = str(bench.data)
 
 
 def own_folder(bench: Bench) -> None:
@@ -213,6 +257,41 @@ def not_there(host: str) -> Step:
     return change
 
 
+async def hung(bench: Bench) -> None:
+    """A server of the settings takes connections and says nothing; the right one would be the Ollama's."""
+    port = await bench.closing.enter_async_context(silent())
+    not_there(f"127.0.0.1:{port}")(bench)
+
+
+def at(path: str) -> Step:
+    """A base URL of the settings that ends so; the right one ends in /v1."""
+
+    def change(bench: Bench) -> None:
+        not_there(f"127.0.0.1:{bench.server.port}")(bench)
+        bench.environ[TLS] = bench.server.url + path
+
+    return change
+
+
+def wants_key(bench: Bench) -> None:
+    bench.other.key = PASSWORD
+
+
+def moved(variable: str) -> Step:
+    """A server whose authority nobody knows here is named by this variable, instead of by the settings."""
+
+    async def change(bench: Bench) -> None:
+        await take(certificate("localhost", known=False), bench)
+        bench.environ[variable] = bench.environ.pop(TLS)
+
+    return change
+
+
+def no_file(bench: Bench) -> None:
+    bench.value = bench.environ["CODEXGATE_CONFIG"]
+    bench.environ["CODEXGATE_CONFIG"] = "/nowhere/codexgate.toml"
+
+
 def misspelled(bench: Bench) -> None:
     (bench.folder / "codexgate.toml").write_text("[server]\nprot = 8141\n")
 
@@ -239,8 +318,24 @@ CAUSES = (
         "a gate beyond loopback without a key",
         "system.bind",
         beyond("0.0.0.0"),
-        "shall listen on 0.0.0.0, without a key",
+        "Listening on 0.0.0.0 needs an API key.",
         "codexgate key make",
+    ),
+    Cause(
+        18,
+        "a Codex that may write, behind a gate without a key",
+        "system.bind",
+        environ(CODEXGATE_CODEX_SANDBOX="workspace-write"),
+        "Serving Codex with the sandbox workspace-write needs an API key.",
+        "codexgate key make",
+    ),
+    Cause(
+        18,
+        "a Codex that may do everything, for others than this machine",
+        "system.bind",
+        unguarded,
+        "Codex with danger-full-access is not served on 0.0.0.0.",
+        "export CODEXGATE_SERVER_HOST=127.0.0.1",
     ),
     Cause(
         18,
@@ -257,6 +352,38 @@ CAUSES = (
         no_key,
         "There is no key file",
         "codexgate key make",
+    ),
+    Cause(
+        18,
+        "a key file that is empty",
+        "system.key",
+        empty_key,
+        "There is no key in",
+        "codexgate key rotate",
+    ),
+    Cause(
+        18,
+        "a key file that is a folder",
+        "system.key",
+        key_folder,
+        "cannot be read: Is a directory",
+        "export CODEXGATE_SERVER_API_KEY_FILE=FILE",
+    ),
+    Cause(
+        18,
+        "a key file that is something else, and stays as it is",
+        "system.key",
+        other_file,
+        "does not hold one word of printable ASCII",
+        "export CODEXGATE_SERVER_API_KEY_FILE=FILE",
+    ),
+    Cause(
+        18,
+        "a key in the settings that cannot be sent",
+        "system.key",
+        two_words,
+        "server.api_key does not hold one word of printable ASCII",
+        "export CODEXGATE_SERVER_API_KEY=KEY",
     ),
     Cause(
         18,
@@ -285,6 +412,15 @@ CAUSES = (
         "so far they can read no file there",
         "chmod 700 ~/kept",
         status="warning",
+    ),
+    Cause(
+        18,
+        "a data folder that is a file",
+        "system.data",
+        a_file,
+        "~/file is no folder.",
+        "export CODEXGATE_DATA_DIR=FOLDER",
+        mend=a_folder,
     ),
     Cause(
         18,
@@ -369,9 +505,26 @@ CAUSES = (
         20,
         "a server that hangs in the TLS handshake",
         "network.tls",
-        hanging,
+        both(hanging, patience(1.5)),
         "does not finish a TLS handshake within 1.5 s",
         f"export {TLS}=URL",
+        mend=both(obey, patience(PATIENCE)),
+    ),
+    Cause(
+        20,
+        "an unknown authority where `codex --oss` is sent to",
+        "network.tls",
+        moved("CODEX_OSS_BASE_URL"),
+        "(CODEX_OSS_BASE_URL) has a certificate from an authority that is not known here",
+        TRUST.format("{ cat ~/far/authority.pem; cat FILE; }"),
+    ),
+    Cause(
+        20,
+        "an unknown authority where the settings look for Ollama",
+        "network.tls",
+        moved("CODEXGATE_OLLAMA_URL"),
+        "(ollama.url) has a certificate from an authority that is not known here",
+        TRUST.format("{ cat ~/far/authority.pem; cat FILE; }"),
     ),
     Cause(
         20,
@@ -396,6 +549,51 @@ CAUSES = (
         not_there("no-such-host.invalid"),
         "nobody knows",
         f"export {TLS}=URL",
+    ),
+    Cause(
+        4,
+        "an address of `[openai.NAME]` that is none",
+        "network.upstream",
+        not_there("127.0.0.1:99999"),
+        "openai.box.base_url is no address",
+        f"export {TLS}=URL",
+    ),
+    Cause(
+        4,
+        "a server of `[openai.NAME]` that takes connections and says nothing",
+        "network.upstream",
+        both(hung, patience(1.5)),
+        "lists no models. It does not answer within 1.5 s.",
+        f"export {TLS}=URL",
+        mend=both(obey, patience(PATIENCE)),
+    ),
+    Cause(
+        6,
+        "a base URL of `[openai.NAME]` without `/v1`",
+        "network.upstream",
+        at(""),
+        "lists no models. box: 404",
+        f"export {TLS}=URL",
+        "Look at openai.box.base_url; most end in /v1. Or name its models: openai.box.models",
+    ),
+    Cause(
+        6,
+        "a base URL of `[openai.NAME]` that is the address of one route",
+        "network.upstream",
+        at("/v1/chat/completions"),
+        "lists no models. box: 404",
+        f"export {TLS}=URL",
+        "Look at openai.box.base_url; most end in /v1. Or name its models: openai.box.models",
+    ),
+    Cause(
+        0,
+        "a server of `[openai.NAME]` that wants another key",
+        "network.upstream",
+        both(with_other(lambda: only_v1("big")), not_there("127.0.0.1:OTHER"), wants_key),
+        "lists no models",
+        "export CODEXGATE_OPENAI_BOX_API_KEY=KEY",
+        "Set openai.box.api_key.",
+        mend=environ(CODEXGATE_OPENAI_BOX_API_KEY=PASSWORD),
     ),
     Cause(
         21,
@@ -459,6 +657,59 @@ CAUSES = (
     ),
     Cause(
         0,
+        "a settings file that is not there",
+        "gate.settings",
+        no_file,
+        "/nowhere/codexgate.toml: the file cannot be read",
+        "export CODEXGATE_CONFIG=FILE",
+        "Name a settings file that can be read.",
+        look=doctor(),
+    ),
+    Cause(
+        0,
+        "a backend that there is none of",
+        "gate.start",
+        environ(CODEXGATE_BACKENDS="nope"),
+        "There is no backend 'nope'.",
+        "unset CODEXGATE_BACKENDS",
+    ),
+    Cause(
+        0,
+        "a base URL of `[openai.NAME]` without a scheme",
+        "gate.start",
+        environ(CODEXGATE_OPENAI_BOX_BASE_URL="127.0.0.1:OTHER/v1", CODEXGATE_BACKENDS=""),
+        "openai.box.base_url or openai.box.api_key cannot be used",
+        f"unset {TLS}",
+    ),
+    Cause(
+        0,
+        "a folder for Codex that is not there",
+        "gate.start",
+        environ(CODEXGATE_CODEX_CWD="/nonexistent"),
+        "codex.cwd: /nonexistent is no folder.",
+        "unset CODEXGATE_CODEX_CWD",
+    ),
+    Cause(
+        0,
+        "an address to listen on that is not this machine's",
+        "gate.port",
+        beyond("no-such-host.invalid"),
+        "no-such-host.invalid:8140: ",
+        "codexgate serve --host 127.0.0.1",
+        mend=beyond("127.0.0.1"),
+    ),
+    Cause(
+        0,
+        "a model that Codex has not",
+        "gate.model",
+        model("codex/nope"),
+        "The model 'codex/nope' does not exist here.",
+        "codexgate models",
+        mend=both(obey, model("codex/scripted-model")),
+        look=doctor(),
+    ),
+    Cause(
+        0,
         "a variable of another program that makes no sense",
         "gate.settings",
         environ(HOST="my-laptop"),
@@ -471,7 +722,12 @@ CAUSES = (
         0,
         "a model that its server has not",
         "gate.model",
-        both(with_other(lambda: only_v1("big")), not_there("127.0.0.1:OTHER"), model("box/small")),
+        both(
+            with_other(lambda: only_v1("big")),
+            not_there("127.0.0.1:OTHER"),
+            environ(CODEXGATE_BACKENDS="ollama,box"),
+            model("box/small"),
+        ),
         "box/small",
         "codexgate models",
         mend=both(obey, model("box/big")),

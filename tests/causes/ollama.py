@@ -134,13 +134,16 @@ async def listed_and_pulled(bench: Bench) -> None:
     await pulled(bench)
 
 
-def before(more: str) -> str:
-    """How the gate is put before the other server."""
-    return (
-        "Put the gate in front of it, which has every route:\n"
-        f"  CODEXGATE_OPENAI_SERVER_BASE_URL=http://127.0.0.1:8000/v1{more} codexgate serve\n"
-        "Then start Codex against the gate:"
-    )
+OTHERS = "CODEXGATE_OPENAI_SERVER_BASE_URL=http://127.0.0.1:8000/v1 "
+
+
+def before(variables: str, then: str = "start Codex against the gate") -> str:
+    """How the gate is put before the server that these name."""
+    return f"Put the gate in front of it, which has every route:\n  {variables}codexgate serve\nThen {then}:"
+
+
+AS_PROVIDER = both(obey, environ(CODEX_OSS_BASE_URL="URL/v1"))
+"""Codex is told of the gate, and `codex --oss` is left to Ollama."""
 
 
 WIDER = "Start Ollama with OLLAMA_CONTEXT_LENGTH=65536, or go through the gate (`codexgate serve`):"
@@ -155,8 +158,28 @@ CAUSES = (
         OPENAI_ONLY,
         "no /api/tags (404)",
         f"CODEX_OSS_BASE_URL=http://127.0.0.1:8140/v1 {OSS} qwen3:8b",
-        before(""),
+        before(OTHERS),
         mend=IN_FRONT,
+    ),
+    Cause(
+        1,
+        "an OpenAI-only server behind `codex --oss`, and a gate that wants a key, which that does not send",
+        "ollama.pull.shim",
+        both(OPENAI_ONLY, environ(CODEXGATE_SERVER_API_KEY=PASSWORD)),
+        "no /api/tags (404)",
+        f"{OTHERS}codexgate connect codex -m qwen3:8b",
+        before(OTHERS, "let Codex reach it as a provider, which has a key"),
+        mend=AS_PROVIDER,
+    ),
+    Cause(
+        1,
+        "an Ollama without OpenAI's API",
+        "ollama.pull.shim",
+        routes(v1_models=404),
+        "has /api/tags, but no /v1/models (404)",
+        f"CODEX_OSS_BASE_URL=http://127.0.0.1:8140/v1 {OSS} qwen3:8b",
+        before(""),
+        mend=gate,
     ),
     Cause(
         1,
@@ -165,7 +188,7 @@ CAUSES = (
         locked,
         "neither /v1/models (401)",
         f"CODEX_OSS_BASE_URL=http://127.0.0.1:8140/v1 {OSS} qwen3:8b",
-        before(" CODEXGATE_OPENAI_SERVER_API_KEY=KEY"),
+        before(f"{OTHERS}CODEXGATE_OPENAI_SERVER_API_KEY=KEY "),
         mend=both(environ(CODEXGATE_OPENAI_SERVER_API_KEY=PASSWORD), IN_FRONT),
     ),
     Cause(
@@ -175,6 +198,15 @@ CAUSES = (
         both(with_other(dict), environ(CODEX_OSS_BASE_URL="http://127.0.0.1:OTHER/v1"), put("URL/v1")),
         "neither /v1/models (404)",
         "export CODEX_OSS_BASE_URL=URL",
+        "Name the server's own base URL; most end in /v1.",
+    ),
+    Cause(
+        6,
+        "the address of one route in place of a base URL",
+        "ollama.pull.shim",
+        environ(CODEX_OSS_BASE_URL="URL/v1/chat/completions"),
+        "neither /v1/models (404)",
+        RIGHT,
         "Name the server's own base URL; most end in /v1.",
     ),
     Cause(
@@ -306,6 +338,15 @@ CAUSES = (
         mend=environ(OLLAMA_HOST="URL"),
     ),
     Cause(
+        4,
+        "`OLLAMA_HOST` where nothing answers, and no Ollama is installed",
+        "ollama.host",
+        both(stopped, environ(OLLAMA_HOST="127.0.0.1:PORT")),
+        "nothing answers.",
+        text="Install it: https://ollama.com/download",
+        mend=both(script("0.13.5"), started),
+    ),
+    Cause(
         5,
         "a proxy that catches this machine",
         "ollama.proxy",
@@ -322,10 +363,26 @@ CAUSES = (
         "export NO_PROXY=intra.example,localhost,127.0.0.1,::1 no_proxy=intra.example,localhost,127.0.0.1,::1",
     ),
     Cause(
+        5,
+        "a proxy with exceptions, this machine by one of its names among them",
+        "ollama.proxy",
+        environ(HTTP_PROXY="http://proxy.invalid:3128", NO_PROXY="localhost,intra.example"),
+        "HTTP_PROXY sends requests for 127.0.0.1 to a proxy",
+        "export NO_PROXY=localhost,intra.example,127.0.0.1,::1",
+    ),
+    Cause(
         6,
         "a base URL without `/v1`",
         "ollama.base_url",
         environ(CODEX_OSS_BASE_URL="URL"),
+        "has no /v1 at its end",
+        RIGHT,
+    ),
+    Cause(
+        6,
+        "a base URL without `/v1` that ends in a slash, as a browser has it",
+        "ollama.base_url",
+        environ(CODEX_OSS_BASE_URL="URL/"),
         "has no /v1 at its end",
         RIGHT,
     ),

@@ -3,8 +3,10 @@
 import shlex
 import signal
 
-from tests.causes.bench import PASSWORD, Bench, Cause, Step, both, environ
+from tests.causes.bench import PASSWORD, PATIENCE, Bench, Cause, Step, both, environ, patience
+from tests.servers.certified import Authority
 from tests.servers.postgres import Postgres
+from tests.servers.relay import encrypted
 from tests.servers.valkey import Valkey
 
 REDIS = "CODEXGATE_THREADS_REDIS_URL"
@@ -54,6 +56,19 @@ def redis_locked(bench: Bench) -> None:
 def redis_without_password(bench: Bench) -> None:
     redis_locked(bench)
     bench.environ[REDIS] = bench.environ[REDIS].replace(f":{PASSWORD}@", "")
+
+
+async def redis_by_tls(bench: Bench) -> None:
+    server, authority = valkey(bench), Authority(bench.folder)
+    way = encrypted(server.port, authority.context("127.0.0.1"))
+    port = await bench.closing.enter_async_context(way)
+    bench.stands_for(port, 6379)
+    bench.environ[REDIS] = f"rediss://127.0.0.1:{port}/0"
+    bench.value = f"{bench.environ[REDIS]}?ssl_ca_certs={authority.file}"
+
+
+def without_tls(bench: Bench) -> None:
+    bench.environ[REDIS] = bench.environ[REDIS].replace("rediss:", "redis:")
 
 
 def database(bench: Bench) -> Postgres:
@@ -176,10 +191,10 @@ CAUSES = (
         15,
         "a Redis that is frozen",
         "stores.redis",
-        redis_frozen,
+        both(redis_frozen, patience(0.5)),
         "no answer",
-        "systemctl restart redis",
-        mend=redis_thawed,
+        "sudo systemctl restart redis",
+        mend=both(redis_thawed, patience(PATIENCE)),
     ),
     Cause(
         15,
@@ -198,22 +213,40 @@ CAUSES = (
         f"export {REDIS}=URL",
     ),
     Cause(
+        15,
+        "a Redis whose certificate is of an authority that nobody knows here",
+        "stores.redis",
+        redis_by_tls,
+        "The certificate of Redis at 127.0.0.1:6379 cannot be verified: unable to get local issuer certificate.",
+        f"export {REDIS}=URL",
+        "Name its authority: add ?ssl_ca_certs=FILE.",
+    ),
+    Cause(
+        15,
+        "something on the port of Redis that is none, or one that speaks TLS",
+        "stores.redis",
+        both(redis_by_tls, without_tls),
+        "it does not answer as Redis does",
+        f"export {REDIS}=URL",
+        "Something else may be there: mend its address (rediss:// for TLS).",
+    ),
+    Cause(
         16,
         "a Postgres of memories that is down",
         "stores.postgres.memory",
         postgres_down,
         "refused",
-        "systemctl start postgresql",
+        "sudo systemctl start postgresql",
         mend=healed,
     ),
     Cause(
         16,
         "a Postgres of memories that is frozen",
         "stores.postgres.memory",
-        postgres_frozen,
+        both(postgres_frozen, patience(1.0)),
         "no answer",
-        "systemctl restart postgresql",
-        mend=healed,
+        "sudo systemctl restart postgresql",
+        mend=both(healed, patience(PATIENCE)),
     ),
     Cause(
         16,
@@ -229,17 +262,17 @@ CAUSES = (
         "stores.postgres.responses",
         responses_down,
         "refused",
-        "systemctl start postgresql",
+        "sudo systemctl start postgresql",
         mend=healed,
     ),
     Cause(
         16,
         "a Postgres of responses that is frozen",
         "stores.postgres.responses",
-        responses_frozen,
+        both(responses_frozen, patience(1.0)),
         "no answer",
-        "systemctl restart postgresql",
-        mend=healed,
+        "sudo systemctl restart postgresql",
+        mend=both(healed, patience(PATIENCE)),
     ),
     Cause(
         16,
@@ -247,7 +280,7 @@ CAUSES = (
         "stores.pgvector",
         no_pgvector,
         "no pgvector",
-        "apt install postgresql-18-pgvector",
+        "sudo apt install postgresql-18-pgvector",
         mend=with_pgvector,
     ),
     Cause(

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -25,8 +25,8 @@ from .. import __version__
 from ..config import FILE_VARIABLE, Loaded
 from ..doctor import gate, mask, reach, registry, run
 from ..doctor.run import Found
-from ..doctor.target import gate_url, ollama_model, pull, root
-from ..doctor.words import WHOLE, Asked, Row, Status
+from ..doctor.target import gate_url, pull, root
+from ..doctor.words import DEADLINE, WHOLE, Asked, Row, Status
 from ..errors import GateError, invalid
 from ..settings import Settings, load_settings
 from .complete import check_ids, model_ids
@@ -90,10 +90,10 @@ def doctor(
         environ[FILE_VARIABLE] = str(file)  # remedies are for the same settings
     asked = Asked(loaded.settings, environ, Path.home(), model, url)
     names = [name.strip() for each in only or () for name in each.split(",") if name.strip()]
-    ids = run.wanted(names or (["ollama"] if url else []))
+    ids = run.wanted(names or (["ollama", "network.tls"] if url else []))
     ink = Paint(wants_colour(ctx.obj.colour, sys.stdout))
     report = _Report(asked, None if as_json else ink, verbose=verbose, all=bool(names))
-    logging.getLogger().addHandler(logging.NullHandler())  # what a store logs is told by its row
+    logging.getLogger().addHandler(logging.NullHandler())  # what libraries log is told by a row
     asyncio.run(_examine(report, first, ids, with_card=bool(url) and not names, fix=fix, yes=yes))
 
 
@@ -217,10 +217,11 @@ async def _examine(
     """Look, judge, mend, sum up, and end the process."""
     begun = time.monotonic()
     try:
-        hidden = mask.of(report.asked)
+        hidden = await mask.in_time(report.asked)
         if first.id in ids or first.status == "fail":
             report.add(Found(hidden.row(first), first.remedy.command if first.remedy else ""))
-        async with aclosing(run.examine(report.asked, ids)) as rows:
+        left = WHOLE - (time.monotonic() - begun)
+        async with aclosing(run.examine(report.asked, ids, hidden=hidden, whole=left)) as rows:
             async for found in rows:
                 report.add(found)
         if with_card:
@@ -259,11 +260,9 @@ async def _judge(asked: Asked, hidden: mask.Mask, begun: float) -> Any:
 
     key, where = "", root(asked.url)
     if where == root(gate_url(asked.settings)):
-        try:
-            found = apikey.effective(asked.settings)
+        with suppress(GateError, TimeoutError):  # `system.key` says so
+            found = await asyncio.wait_for(asyncio.to_thread(apikey.effective, asked.settings), DEADLINE)
             key = found.secret.reveal() if found else ""
-        except GateError:
-            pass
     for options in asked.settings.openai.values():
         if root(options.base_url) == where:
             key = options.api_key.reveal()
@@ -340,7 +339,7 @@ async def _pull(asked: Asked, url: str, model: str) -> Row | None:
                 async for each in news:
                     show(each)
     except GateError as error:
-        return registry.pull_row(ollama_model(asked) or model, error.fault, pull(asked, url, model))
+        return registry.pull_row(model, error.fault, pull(asked, url, model))
     finally:
         await server.aclose()
     return None

@@ -5,7 +5,6 @@ Refuses to start where the door would stand open. How requests are served is not
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from .. import __version__, apikey, logs
+from .. import __version__, apikey, door, logs
 from ..assemble import BACKENDS, open_core
 from ..connect import clients
 from ..dialects.codex.ask import Sandbox
@@ -113,31 +112,11 @@ def _read(flags: Mapping[str, object], file: Path | None) -> tuple[Settings, api
     return settings, apikey.effective(settings)
 
 
-def refuse_open_door(settings: Settings, *, has_key: bool) -> None:
-    """Raise GateError where strangers could ask, or use what Codex may do, without a key.
-
-    A Unix socket is its owner's alone (0600) and needs none of this.
-    """
-    host = settings.server.host
-    if not has_key and not _is_loopback(host):
-        raise _refused(f"Listening on {host} needs an API key.", "Make one: codexgate key make")
-    if "codex" not in (settings.backends or BACKENDS):
-        return
-    sandbox = settings.codex.sandbox
-    if sandbox == "danger-full-access" and not _is_loopback(host):
-        raise _refused(f"Codex with {sandbox} is not served on {host}.", "Listen on 127.0.0.1.")
-    if sandbox != "read-only" and not has_key:
-        advice = "Make one: codexgate key make"
-        raise _refused(f"Serving Codex with the sandbox {sandbox} needs an API key.", advice)
-    if settings.codex.approvals == "ask" and not has_key:  # who asks could also say yes
-        raise _refused("Serving Codex with approvals needs an API key.", "Make one: codexgate key make")
-
-
 async def _serve(read: Callable[[], tuple[Settings, apikey.Key | None]], uds: str, paint: Paint) -> bool:
     """Whether its end was hurried. `read` is called again with every SIGHUP. Raises GateError."""
     settings, key = read()
     if not uds:
-        refuse_open_door(settings, has_key=key is not None)
+        door.refuse_open(settings, has_key=key is not None)
     os.umask(0o077)
     logs.configure(settings.log.format, settings.log.level)
     if settings.codex.cwd and "codex" in (settings.backends or BACKENDS):
@@ -165,7 +144,7 @@ async def _serve(read: Callable[[], tuple[Settings, apikey.Key | None]], uds: st
             try:
                 now, its_key = read()
                 if not uds:  # where it listens, and what Codex may do, are as they were
-                    refuse_open_door(settings, has_key=its_key is not None)
+                    door.refuse_open(settings, has_key=its_key is not None)
             except GateError as error:
                 log.warning("settings.refused", extra={"fields": {"reason": error.fault.text}})
                 return
@@ -263,17 +242,6 @@ def _key_state(key: apikey.Key | None) -> str:
     if key is None:
         return "none; `codexgate key make` makes one"
     return f"set in {escape_line(str(key.file))}" if key.file else "set in the settings"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _refused(message: str, advice: str) -> GateError:
-    return GateError(Fault("authentication", message, advice, "open_door"))
 
 
 def _cannot_listen(listen: Listen, error: OSError) -> GateError:

@@ -17,7 +17,7 @@ import msgspec
 from ..backends.http import Http, Response
 from ..backends.ollama import address
 from ..dialects.openai.ask import is_openai
-from ..errors import Fault, GateError
+from ..errors import Fault, GateError, invalid
 from ..lines import Lines, LineTooLong
 from . import reach
 
@@ -71,6 +71,10 @@ class Server:
         """
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = Http(address(url), connect_timeout=CONNECT, headers=headers)
+        try:
+            host = urlsplit(self._http.where).hostname or ""
+        except ValueError:  # brackets around what is no IPv6 address
+            raise invalid("A server's address must look like http://HOST:PORT.") from None
         self._secrets, self._hide = tuple(_secrets(url, key)), hide
         self.where = self._http.where
         """Its root, without a password."""
@@ -84,7 +88,6 @@ class Server:
         """Requests so far, the doctor's own included."""
         self.comments, self.silence = 0, 0.0
         """Of all streams so far: comment lines, the longest pause in seconds."""
-        host = urlsplit(self.where).hostname or ""
         self.limit = "max_completion_tokens" if is_openai(host) else "max_tokens"
         """How it calls the most tokens that an answer may have."""
 

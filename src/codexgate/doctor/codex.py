@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ import msgspec
 
 from ..backends.codex import host
 from ..backends.codex.find import INSTALL, child_environ, find_binary
+from ..config import MASK
 from . import protocol
 from .words import Asked, Check, Remedy, Row, Status
 
@@ -29,7 +31,18 @@ RUN = 1.6
 """Seconds for one run: 0.1 are usual."""
 LONGEST = 64 * 1024
 """Bytes that are read of what it writes."""
-UPDATE = Remedy("Install a newer one.", "npm install -g @openai/codex")
+PACKAGED = "pip install --upgrade 'codexgate[codex]'"
+"""Installs the program that comes along."""
+QUOTED = re.compile(
+    r"""((?:invalid (?:type|value): [\w ]+|unknown variant) )("(?:[^"\\]|\\.)*"|`.*?`(?=, expected|\s*\Z))""",
+    re.DOTALL,
+)
+"""A value that does not fit, as Codex quotes it: it may be a secret in the wrong place."""
+RESERVED = ("lmstudio", "ollama", "openai")
+"""Provider ids that Codex keeps for its own."""
+WIRE = (r"(wire_api[^=]*= *).chat.", r'\1"responses"')
+NAMES = (r"(model_providers?[^a-zA-Z0-9]+)({})([^a-zA-Z0-9_-])", r"\1my-\2\3")
+"""What is replaced in a line of `config.toml` and by what, for `sed -E` and `re` alike; `{}`: ids."""
 
 
 class Ran(msgspec.Struct, frozen=True):
@@ -87,8 +100,7 @@ def program(asked: Asked, binary: Path | None) -> Row:
             "Install it again, with its optional parts.", "npm install -g @openai/codex --include=optional"
         )
         return Row(id, "codex", "fail", f"{binary} finds no Codex for this machine.", why, remedy, details)
-    came = "codex_cli_bin" in binary.parts
-    text = "Codex came along with the gate." if came else f"Codex is {binary}."
+    text = "Codex came along with the gate." if _packaged(binary) else f"Codex is {binary}."
     return Row(id, "codex", "ok", text, details=details)
 
 
@@ -99,12 +111,14 @@ def version(asked: Asked, binary: Path, ran: Ran) -> Row:
     if ran.status != 0 or not found:
         why = "Whatever it is, it does not answer as Codex does."
         summary = f"`{binary.name} --version` did not work: {_last(ran) or 'it said nothing'}"
-        return Row(id, "codex", "fail", summary, why, UPDATE, details)
+        return Row(id, "codex", "fail", summary, why, _newer(binary), details)
     text = ".".join(found.groups()[:3]) + found[4]
     if tuple(map(int, found.groups()[:3])) < LEAST:
         why = "Older ones speak another protocol, and `codex --oss` of theirs another API."
         summary = f"Codex {text} is too old: {'.'.join(map(str, LEAST))} is the oldest that works."
-        return Row(id, "codex", "fail" if _wanted(asked) else "warning", summary, why, UPDATE, details)
+        return Row(
+            id, "codex", "fail" if _wanted(asked) else "warning", summary, why, _newer(binary), details
+        )
     return Row(id, "codex", "ok", f"Codex {text}", details=details)
 
 
@@ -119,18 +133,19 @@ async def _login(asked: Asked, binary: Path) -> Row:
             return Row("codex.config", "codex", "fail", summary, why, remedy)
         return login(asked, binary, read, Ran(1, "Not logged in"))
     environ = {**child_environ(asked.environ, frozenset()), "CODEX_HOME": str(home)}
-    return login(asked, binary, read, await run(binary, ("login", "status"), environ, str(home)))
+    ran = await run(binary, ("login", "status"), environ, str(home))
+    return await asyncio.to_thread(login, asked, binary, read, ran)
 
 
 def login(asked: Asked, binary: Path, read: host.Host, ran: Ran) -> Row:
-    """What `codex login status` says, which reads the settings first."""
-    details: dict[str, Any] = {
-        "codex login status": ran.text,
-        "status": ran.status,
-        "provider": read.provider,
-    }
+    """What `codex login status` says, which reads the settings first; reads the file that it refuses."""
+    text = QUOTED.sub(rf"\1{MASK}", ran.text)
+    refused = re.search(r"Error loading config\S*: (.*)", text)
+    if refused:
+        text = text[: refused.end()]  # some versions show the line itself below
+    details: dict[str, Any] = {"codex login status": text, "status": ran.status, "provider": read.provider}
     status: Status = "fail" if _wanted(asked) else "warning"
-    if refused := re.search(r"Error loading config\S*: (.*)", ran.text):
+    if refused:
         return _refused(refused[1], _home(asked) / "config.toml", details)
     if read.provider not in ("", "openai"):
         text = f"Codex uses the provider {read.provider} and needs no login."
@@ -141,8 +156,11 @@ def login(asked: Asked, binary: Path, read: host.Host, ran: Ran) -> Row:
         remedy = Remedy("Sign in.", f"{_typed(asked, binary)} login")
         why = "Its models answer 401 without a login. `codex --oss` needs none."
         return Row("codex.login", "codex", status, "Codex is not signed in.", why, remedy, details)
-    why, remedy = "Its models may not answer.", Remedy("Sign in anew.", f"{_typed(asked, binary)} login")
     summary = f"`codex login status`: {_last(ran) or 'it said nothing'}"
+    if ran.status is None:  # a busy machine is slow
+        why, remedy = "Whether it is signed in is not known.", _by_hand(asked, binary, "login status")
+        return Row("codex.login", "codex", "warning", summary, why, remedy, details)
+    why, remedy = "Its models may not answer.", Remedy("Sign in anew.", f"{_typed(asked, binary)} login")
     return Row("codex.login", "codex", status, summary, why, remedy, details)
 
 
@@ -150,18 +168,39 @@ def _refused(reason: str, config: Path, details: dict[str, Any]) -> Row:
     why = "Codex does not start with it, neither by itself nor behind the gate."
     place = re.match(r"(.*?config\.toml)(?::(\d+):\d+)?:? ", reason)
     file = place[1] if place else str(config)
-    quoted = shlex.quote(file)
-    remedy = Remedy(f"Mend {file}.", f"${{EDITOR:-vi}} +{(place and place[2]) or 1} {quoted}")
-    reserved = re.search(r"reserved built-in provider IDs: `(\w+)`", reason)
+    edit = f"${{EDITOR:-vi}} +{(place and place[2]) or 1}"
+    text, changes = f"Mend {file}.", _changes(Path(file))
     if "wire_api" in reason:
         text = 'Set wire_api = "responses", and let the provider be the gate: it speaks that.'
-        change = r's/\(wire_api *= *\)"chat"/\1"responses"/'
-        remedy = Remedy(text, f"sed -i.bak {shlex.quote(change)} {quoted}")
-    elif reserved:
+    elif "reserved built-in provider IDs" in reason:
         text = "Give your provider another name; the address of Ollama is CODEX_OSS_BASE_URL."
-        change = rf"s/^\(\[model_providers\.\){reserved[1]}\([].]\)/\1my-{reserved[1]}\2/"
-        remedy = Remedy(text, f"sed -i.bak {shlex.quote(change)} {quoted}")
+    else:
+        changes = []
+    if changes:
+        expressions = (word for old, new in changes for word in ("-e", f"s/{old}/{new}/g"))
+        edit = f"sed -E -i.bak {shlex.join(expressions)}"
+    remedy = Remedy(text, f"{edit} {shlex.quote(file)}")
     return Row("codex.config", "codex", "fail", f"Codex refuses its settings: {reason}", why, remedy, details)
+
+
+def _changes(config: Path) -> list[tuple[str, str]]:
+    """What makes all of the providers well, as `WIRE`; empty where it takes an editor."""
+    try:
+        text = config.read_text("utf-8")
+        chat, ids = _spoilt(text)
+        changes = [WIRE] * chat + [(NAMES[0].format("|".join(ids)), NAMES[1])] * bool(ids)
+        for old, new in changes:
+            text = "\n".join(re.sub(old, new, line) for line in text.splitlines())
+        return [] if any(_spoilt(text)) else changes
+    except (OSError, ValueError, AttributeError):  # it is gone, or no TOML, or has no tables there
+        return []
+
+
+def _spoilt(config: str) -> tuple[bool, list[str]]:
+    """Whether a provider has the old API, and which of them have reserved ids."""
+    providers = tomllib.loads(config).get("model_providers", {})
+    chat = any(each.get("wire_api") == "chat" for each in providers.values())
+    return chat, [id for id in RESERVED if id in providers]
 
 
 async def _sandbox(asked: Asked, binary: Path, environ: Mapping[str, str], folder: str) -> Row:
@@ -183,7 +222,7 @@ async def _sandbox(asked: Asked, binary: Path, environ: Mapping[str, str], folde
             "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
         )
     else:
-        remedy = Remedy("Try it by hand and read what it says.", f"{_typed(asked, binary)} sandbox -- true")
+        remedy = _by_hand(asked, binary, "sandbox -- true")
     used = _wanted(asked) or await asyncio.to_thread(_home(asked).is_dir)
     status: Status = "fail" if used and ran.status is not None else "warning"  # a busy machine is slow
     return Row(id, "codex", status, f"The sandbox does not start: {_last(ran)}", why, remedy, details)
@@ -204,7 +243,7 @@ async def _protocol(binary: Path, environ: Mapping[str, str], folder: str) -> Ro
         return Row(id, "codex", "ok", "All that the gate uses is in its protocol.")
     why = "What is missing is passed over, or refused: parts of an answer may be lost."
     some = f"{', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}"
-    remedy = Remedy("Take the version that comes along.", "pip install --upgrade 'codexgate[codex]'")
+    remedy = Remedy("Take the version that comes along.", PACKAGED)
     return Row(id, "codex", "warning", f"Its protocol lacks {some}", why, remedy, {"missing": lost})
 
 
@@ -253,9 +292,21 @@ def _home(asked: Asked) -> Path:
 
 def _typed(asked: Asked, binary: Path) -> str:
     """How a person calls the program: by its name where that means this one."""
-    packaged = "codex_cli_bin" in binary.parts
-    named = not packaged and not asked.settings.codex.binary
+    named = not _packaged(binary) and not asked.settings.codex.binary
     return "codex" if named else shlex.quote(str(binary))
+
+
+def _by_hand(asked: Asked, binary: Path, arguments: str) -> Remedy:
+    return Remedy("Try it by hand and read what it says.", f"{_typed(asked, binary)} {arguments}")
+
+
+def _newer(binary: Path) -> Remedy:
+    """How a newer one is installed, as this one was."""
+    return Remedy("Install a newer one.", PACKAGED if _packaged(binary) else "npm install -g @openai/codex")
+
+
+def _packaged(binary: Path) -> bool:
+    return "codex_cli_bin" in binary.parts
 
 
 def _wanted(asked: Asked) -> bool:

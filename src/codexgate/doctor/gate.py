@@ -13,12 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from .. import apikey
+from ..config import FILE_VARIABLE
 from ..errors import Fault, GateError
+from ..records import Model
+from ..settings import Settings
+from . import whose
 from .reach import hear
-from .target import gate_url, other_backend
+from .target import gate_url
 from .words import Asked, Check, Remedy, Row
 
 SERVE = Remedy("Start it.", "codexgate serve")
@@ -29,13 +31,14 @@ def settings_row(fault: Fault) -> Row:
     why = "No command of the gate starts with these settings; below, the defaults are looked at."
     place, _, _ = fault.message.partition(": ")
     file, colon, line = place.rpartition(":")
+    text = fault.advice or "Mend its value; docs/settings.md says what each can be."
     if re.fullmatch("[A-Z0-9_]+", place):
-        mend = f"unset {place}"
+        remedy = Remedy(text, f"unset {place}")
     elif colon and line.isdecimal():
-        mend = f"${{EDITOR:-vi}} +{line} {shlex.quote(file)}"
-    else:  # a flag; the settings file cannot be read
-        mend = ""
-    remedy = Remedy(fault.advice or "Mend its value; docs/settings.md says what each can be.", mend)
+        remedy = Remedy(text, f"${{EDITOR:-vi}} +{line} {shlex.quote(file)}")
+    else:
+        text = fault.advice or "Name a settings file that can be read."
+        remedy = Remedy(text, f"export {FILE_VARIABLE}=FILE")
     return Row("gate.settings", "gate", "fail", fault.message, why, remedy, {"param": fault.param})
 
 
@@ -65,7 +68,9 @@ async def look(asked: Asked) -> list[Row]:
         return [Row(id, "gate", "ok", text, details=details)]
     if problem != errno.EADDRINUSE:
         why = "The gate cannot listen there."
-        remedy = Remedy("Take another address or port.", "codexgate serve --port 8141")
+        remedy = Remedy("Take another port.", "codexgate serve --port 8141")
+        if problem == errno.EADDRNOTAVAIL:
+            remedy = Remedy("Take an address of this machine.", "codexgate serve --host 127.0.0.1")
         summary = f"{server.host}:{server.port}: {os.strerror(problem)}."
         return [Row(id, "gate", "fail", summary, why, remedy, details)]
     who = await asyncio.to_thread(listener, server.port)
@@ -91,24 +96,54 @@ async def _running(asked: Asked, url: str, details: dict[str, Any]) -> Row:
     return Row("gate.port", "gate", "warning", summary, why, remedy, details)
 
 
-async def look_at_model(asked: Asked) -> list[Row]:
-    """Whether another backend than Codex and Ollama, which have checks of their own, has the wanted model."""
-    id, backend = "gate.model", other_backend(asked)
-    if not backend or asked.url:
-        return []
-    from ..assemble import open_gate  # every backend, for this alone
+async def look_at_start(asked: Asked) -> list[Row]:
+    """Whether the gate would start with settings that can be read, and yet may name what is not there."""
+    id, fault = "gate.start", await _refused(asked.settings)
+    if fault is None:
+        return [Row(id, "gate", "ok", "The gate starts with these settings.")]
+    variable = f"CODEXGATE_{fault.param}".replace(".", "_").upper()
+    named = [name for name in asked.environ if name == variable or name.startswith(f"{variable}_")]
+    text = f"{fault.advice} Mend its value, or take it out.".lstrip()
+    remedy = Remedy(f"{text} This shows where it stands.", "codexgate config")
+    if fault.param and named:
+        remedy = Remedy(text, f"unset {' '.join(sorted(named))}")
+    why = "`codexgate serve` says so, and ends."
+    return [Row(id, "gate", "fail", fault.message, why, remedy, {"param": fault.param})]
 
-    settings = msgspec.structs.replace(asked.settings, backends=(backend,))
+
+async def _refused(settings: Settings) -> Fault | None:
+    """Why the gate cannot be made of these settings; nothing is started, asked or written."""
+    from ..assemble import BACKENDS, open_gate  # every backend, for this alone
+
+    folder, used = settings.codex.cwd, "codex" in (settings.backends or BACKENDS)
+    if folder and used and not await asyncio.to_thread(_is_folder, folder):
+        return Fault("invalid_request", f"codex.cwd: {folder} is no folder.", param="codex.cwd")
     try:
-        async with open_gate(settings) as opened:
-            model = await opened.model(asked.model)
+        async with open_gate(settings):
+            return None
     except GateError as error:
-        why = "A request for it ends so."
-        command = "codexgate models" if error.fault.kind == "not_found" else ""
-        remedy = Remedy(error.fault.advice or "Take one that is there.", command)
-        return [Row(id, "gate", "fail", error.fault.message, why, remedy)]
-    can = ", ".join(sorted(model.abilities))
-    return [Row(id, "gate", "ok", f"{asked.model} is there ({can}).", details={"backend": backend})]
+        return error.fault
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.expanduser().is_dir()
+    except (OSError, RuntimeError):  # it may not be seen; `~NAME` of nobody
+        return False
+
+
+async def look_at_model(asked: Asked) -> list[Row]:
+    """Whether another backend than Ollama, whose models have checks of their own, has the wanted model."""
+    id, found = "gate.model", await whose.look(asked)
+    if isinstance(found, Model):
+        can = ", ".join(sorted(found.abilities))
+        details = {"backend": found.backend}
+        return [Row(id, "gate", "ok", f"{asked.model} is there ({can}).", details=details)]
+    if found is None or not whose.backend(asked):  # it may be one that Ollama could install
+        return []
+    command = "codexgate models" if found.kind == "not_found" else ""
+    remedy = Remedy(found.advice or "Take one that is there.", command)
+    return [Row(id, "gate", "fail", found.message, "A request for it ends so.", remedy)]
 
 
 def listener(port: int, proc: Path = Path("/proc")) -> str:
@@ -150,5 +185,6 @@ def _bind(host: str, port: int) -> int:
 
 CHECKS = (
     Check(("gate.port",), "gate", look, 3.0),
-    Check(("gate.model",), "gate", look_at_model, 3.0),
+    Check(("gate.start",), "gate", look_at_start),
+    Check(("gate.model",), "gate", look_at_model, 4.5),
 )

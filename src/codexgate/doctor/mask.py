@@ -4,20 +4,23 @@ A mask is made once, of everything that is secret in the settings and the enviro
 puts it over every text that leaves. It knows no check: what a check says is masked without its help.
 """
 
+import asyncio
 import base64
 import json
+import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 import msgspec
 
 from ..apikey import LONGEST, key_file
 from ..config import MASK, Secret
-from .words import Asked, Remedy, Row
+from .words import DEADLINE, Asked, Remedy, Row
 
 T = TypeVar("T", Row, Remedy)
 
@@ -25,9 +28,14 @@ SHORTEST = 4
 """Characters that a secret has at least: what is shorter stands in any text by chance."""
 WHO = "USER"
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE|DSN", re.IGNORECASE)
+_ADDRESS_NAME = re.compile(r"URL|HOST|PROXY", re.IGNORECASE)
+"""Of what is an address without a scheme too, as `frida:secret@gpu-box:11434`."""
 _SETTINGS = frozenset("true false null auto basic bearer enabled disabled".split())
 """What stands in `USE_AUTH` and its like."""
 _IN_URL = re.compile(r"(://)[^/\s@'\"]+@")
+_LOGIN = r"([^\s/?#]+)@"
+"""Behind the scheme: a name and a password, or what stands for both."""
+_QUERY = re.compile(r"[?&]([^\s=&#]+)=([^\s&#]+)")
 _WORDS = frozenset(
     "admin app codex codexgate demo docker gate key local memory model none npm ollama openai password "
     "postgres redis root server system test ubuntu user".split()
@@ -48,16 +56,22 @@ _NAMED = (
 class Mask:
     """Hides what must not be seen; see the module."""
 
-    def __init__(self, secrets: Iterable[str], home: Path, user: str) -> None:
-        told = {each for each in secrets if len(each) >= SHORTEST and each.lower() not in _WORDS}
-        spelled = {each for secret in told for each in _spellings(secret)}
+    def __init__(
+        self, secrets: Iterable[str], home: Path, user: str, also: Mapping[Path, str] | None = None
+    ) -> None:
+        """`also`: further homes, and what stands for each."""
+        hidden = {each for each in secrets if len(each) >= SHORTEST and each.lower() not in _WORDS}
+        spelled = {each for secret in hidden for each in _spellings(secret)}
         ordered = sorted(spelled, key=len, reverse=True)  # one may begin another
         self._secrets = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        homes = {str(home), str(home.resolve())} - {"/", "."}
-        places = sorted({each for home in homes for each in _spellings(home)}, key=len, reverse=True)
-        # `/home/frida.old` is another folder; where it is no path any more, nothing tells its end.
-        ends = [r"(?![\w.-])" * bool(re.search("/|%2f", each, re.IGNORECASE)) for each in places]
-        self._homes = [re.compile(re.escape(each) + end) for each, end in zip(places, ends, strict=True)]
+        homes = {**(also or {}), home: "~"}
+        places = {
+            spelling: shown
+            for home, shown in homes.items()
+            if str(home) not in ("/", ".")
+            for spelling in _spellings(str(home))
+        }
+        self._homes = [(_place(each), places[each]) for each in sorted(places, key=len, reverse=True)]
         self._user = user
         self._named = [re.compile(where.format(re.escape(user))) for where in _NAMED] if user else []
 
@@ -66,8 +80,8 @@ class Mask:
         if self._secrets:
             text = self._secrets.sub(MASK, text)
         text = _IN_URL.sub(rf"\1{MASK}@", text)
-        for home in self._homes:
-            text = home.sub("~", text)
+        for home, shown in self._homes:
+            text = home.sub(shown, text)
         for named in self._named:
             text = named.sub(rf"\1{WHO}", text)
         return text if self._user.lower() in _WORDS else _PATH.sub(self._in_path, text)
@@ -109,58 +123,91 @@ class Mask:
         )
 
 
-def of(asked: Asked) -> Mask:
-    """The mask for what `asked` can bring to light."""
+async def in_time(asked: Asked) -> Mask:
+    """`of`, within the time of one check: what a dead disk does not tell, nobody else learns from it."""
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(of, asked), DEADLINE)
+    except TimeoutError:
+        return of(asked, disk=False)
+
+
+def of(asked: Asked, *, disk: bool = True) -> Mask:
+    """The mask for what `asked` can bring to light; `disk`: also for what has to be looked up."""
     user = asked.environ.get("USER") or asked.environ.get("LOGNAME") or asked.environ.get("USERNAME") or ""
-    return Mask(secrets(asked), asked.home, user or asked.home.name)
+    hidden, also = [*secrets(asked)], {}
+    if disk:
+        hidden += _key(asked)
+        also = dict.fromkeys(_account(), f"~{WHO}")  # `~` is what HOME says, in a command too
+        with suppress(OSError):
+            also[asked.home.resolve()] = "~"
+    return Mask(hidden, asked.home, user or asked.home.name, also)
+
+
+def _key(asked: Asked) -> Iterator[str]:
+    with suppress(OSError):
+        if (file := key_file(asked.settings)).is_file():  # a pipe never ends
+            with file.open("rb") as opened:
+                yield opened.read(LONGEST).decode("ascii", "replace").strip()
+
+
+def _account() -> Iterator[Path]:
+    """The home of who runs this, whatever HOME says."""
+    with suppress(ImportError, KeyError, OSError):  # Windows has none; a container may not know its user
+        import pwd
+
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+        yield home
+        yield home.resolve()
 
 
 def secrets(asked: Asked) -> Iterator[str]:
-    """Secret settings, the gate's key, passwords in addresses, and variables named like secrets."""
+    """Secret settings, passwords and keys in addresses, and variables named like secrets."""
     yield from _settings(asked.settings)
-    yield from _in_url(asked.url)
-    try:
-        with key_file(asked.settings).open("rb") as file:
-            yield file.read(LONGEST).decode("ascii", "replace").strip()
-    except OSError:
-        pass
+    yield from _in_url(asked.url, "url")
     for name, value in asked.environ.items():
         plain = value.startswith(("/", "~")) or value.lower() in _SETTINGS  # SSH_AUTH_SOCK is a path
         if _SECRET_NAME.search(name) and not plain:
             yield value.strip()
-        yield from _in_url(value)
+        yield from _in_url(value, name)
 
 
-def _settings(value: object) -> Iterator[str]:
+def _settings(value: object, name: str = "") -> Iterator[str]:
     match value:
         case Secret():
             yield value.reveal()
-            yield from _in_url(value.reveal())
+            yield from _in_url(value.reveal(), name)
         case str():
-            yield from _in_url(value)
+            yield from _in_url(value, name)
         case msgspec.Struct():
             for name in value.__struct_fields__:
-                yield from _settings(getattr(value, name))
+                yield from _settings(getattr(value, name), name)
         case dict():
             for each in value.values():
-                yield from _settings(each)
+                yield from _settings(each, name)
         case list() | tuple():
             for each in value:
-                yield from _settings(each)
+                yield from _settings(each, name)
 
 
-def _in_url(text: str) -> Iterator[str]:
-    """The password of an address, and what stands for one: a name alone may be a token."""
-    if "://" not in text or "@" not in text:
-        return
-    try:
-        split = urlsplit(text)
-    except ValueError:
-        return
-    for part in (split.password, split.username if not split.password else None):
-        if part:
-            yield part
-            yield unquote(part)
+def _in_url(text: str, name: str) -> Iterator[str]:
+    """What is secret in the addresses in `text`, which is the value of `name`.
+
+    A password, what stands for one (a name alone may be a token), and what the query names so.
+    """
+    begins = r"(?:^|\s|://)" if _ADDRESS_NAME.search(name) else "://"
+    for login in re.findall(begins + _LOGIN, text):
+        user, _, password = login.partition(":")
+        yield password or user
+        yield unquote(password or user)
+    for asked, value in _QUERY.findall(text):
+        if _SECRET_NAME.search(asked):
+            yield value
+            yield unquote_plus(value)
+
+
+def _place(spelled: str) -> re.Pattern[str]:
+    """Where a home stands: `/home/frida.old` is another folder; what is no path any more has no end."""
+    return re.compile(re.escape(spelled) + r"(?![\w.-])" * bool(re.search("/|%2f", spelled, re.IGNORECASE)))
 
 
 def _spellings(secret: str) -> Iterator[str]:

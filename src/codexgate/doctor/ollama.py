@@ -4,24 +4,21 @@ Asks only what takes it milliseconds; nothing is loaded, nothing pulled.
 """
 
 import re
-from pathlib import Path
 
-from . import ollama_models, registry
-from .ollama_seen import Seen, see
-from .target import DEFAULT, is_loopback, ollama_model
+from . import ollama_models, registry, services
+from .ollama_seen import Seen, see, start
+from .target import DEFAULT, is_loopback, look_at_tls
 from .words import Asked, Check, Remedy, Row, Status
 
 LEAST = (0, 13, 4)
 """Codex wants this version or newer: older ones have no /v1/responses. Source: codex-rs/ollama."""
-SYSTEMD = Path("/run/systemd/system")
-"""Is there where systemd runs the services."""
 
 
 async def look(asked: Asked) -> list[Row]:
     """Everything about the server at `--url`, or the gate's own Ollama."""
-    if asked.model and not asked.url and not ollama_model(asked):
-        return [Row("ollama.server", "ollama", "skipped", f"{asked.model} is no model of Ollama's.")]
     seen = await see(asked)
+    if asked.model and not seen.model:
+        return [Row("ollama.server", "ollama", "skipped", f"{asked.model} is no model of Ollama's.")]
     rows = [server(seen)]
     if not seen.answers:
         return rows
@@ -58,6 +55,8 @@ def server(seen: Seen) -> Row:
     if seen.tags.late:
         why = "It hangs, or the answer is lost on its way; clients wait for it for minutes."
         return row("fail", str(seen.tags), why, _restart(seen))
+    if seen.tags.distrusted:
+        return row("fail", str(seen.tags), "Clients of it end so.", look_at_tls(seen.asked))
     if not seen.tags.refused:
         why = "The address is wrong, or what listens there is something else."
         command = "codexgate doctor --url URL" if seen.asked.url else "export CODEXGATE_OLLAMA_URL=URL"
@@ -68,9 +67,10 @@ def server(seen: Seen) -> Row:
     if seen.asked.url:
         remedy = Remedy("Start the server, or name the right port.", "codexgate doctor --url URL")
         return row("fail", str(seen.tags), why, remedy)
-    if not seen.installed and is_loopback(seen.url):
-        return row("fail", str(seen.tags), why, Remedy("Install it: https://ollama.com/download"))
-    return row("fail" if seen.wanted else "warning", str(seen.tags), why, Remedy("Start it.", "ollama serve"))
+    if not is_loopback(seen.url):
+        remedy = Remedy("Start it there, or say where it is.", "export CODEXGATE_OLLAMA_URL=URL")
+        return row("fail", str(seen.tags), why, remedy)
+    return row("fail" if seen.wanted else "warning", str(seen.tags), why, start(seen.asked))
 
 
 def version(seen: Seen) -> Row:
@@ -104,7 +104,8 @@ def _restart(seen: Seen) -> Remedy:
     if seen.asked.url or not is_loopback(seen.url):  # it may be another program's
         return Remedy("Restart the server.")
     # A second `ollama serve` beside the first finds the port taken.
-    command = "sudo systemctl restart ollama" if SYSTEMD.exists() else "pkill -x ollama; ollama serve"
+    by_systemd = services.SYSTEMD.exists()
+    command = "sudo systemctl restart ollama" if by_systemd else "pkill -x ollama; ollama serve"
     return Remedy("Restart the server.", command)
 
 

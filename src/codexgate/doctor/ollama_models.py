@@ -13,9 +13,9 @@ from typing import Any
 
 from ..dialects.ollama import models as catalog
 from ..errors import GateError
-from . import registry
+from . import registry, through, whose
 from .ollama_seen import PROMPT, Seen, windows
-from .target import gate_url, is_loopback, pull, start_codex
+from .target import is_loopback, pull, start_codex
 from .words import Remedy, Row, Status
 
 ADVISED = 65_536
@@ -87,12 +87,17 @@ async def wanted(seen: Seen) -> list[Row]:
         near = nearest(seen.model, seen.names)
         instead = f" Near: {', '.join(near)}." if near else ""
         command = pull(seen.asked, seen.url, seen.model)
-        remedy = Remedy("Install it, or name one that is there.", command, safe=True)
+        # Another backend may have a model of that name: then no download is what is missing.
+        sure = await whose.is_nobodys(seen.asked)
+        remedy = Remedy("Install it, or name one that is there.", command, safe=sure)
         why = "Codex begins to download it; a name that is misspelled ends in: file does not exist."
         summary = f"{seen.model} is not installed.{instead}"
         missing = Row("ollama.model.installed", "ollama", "fail", summary, why, remedy, details)
         if seen.asked.url:  # nobody else is asked
             return [missing]
+        if not is_loopback(seen.url):
+            text = "Ollama is on another machine: whether it reaches its registry cannot be seen from here."
+            return [missing, Row(registry.ID, "network", "skipped", text)]
         return [missing, *await registry.look(seen.model, seen.asked.environ)]
     rows = [Row("ollama.model.installed", "ollama", "ok", f"{seen.name} is installed.", details=details)]
     if seen.name != seen.model:
@@ -134,7 +139,7 @@ def nearest(name: str, names: list[str]) -> list[str]:
 def _more(seen: Seen, model: str) -> Remedy:
     gate = "the gate, which runs:" if seen.gate else "the gate (`codexgate serve`):"
     text = f"Start Ollama with OLLAMA_CONTEXT_LENGTH={ADVISED}, or go through {gate}"
-    return Remedy(text, start_codex(f"{gate_url(seen.asked.settings)}/v1", model))
+    return Remedy(text, through.command(seen.asked, model, locked=seen.locked))
 
 
 def _is_count(value: Any) -> bool:

@@ -11,9 +11,11 @@ import msgspec
 from ..backends.ollama import OllamaOptions
 from ..dialects.ollama import models as catalog
 from ..errors import GateError
+from . import through
 from .reach import Answer, ask, hear
-from .target import DEFAULT, codex_oss, gate_url, is_loopback, ollama_model, root
-from .words import Asked
+from .target import DEFAULT, codex_oss, gate_url, is_loopback, root
+from .whose import ollama_model
+from .words import Asked, Remedy
 
 PROMPT = 9000
 """Tokens that Codex sends with its first request: 17 kB of instructions and 18 kB of tools."""
@@ -44,6 +46,8 @@ class Seen(msgspec.Struct, frozen=True):
     """Whether there is such a program."""
     gate: bool = False
     """Whether a gate runs where the settings say."""
+    locked: bool = False
+    """Whether our gate wants a key."""
     embedders: frozenset[str] = frozenset()
     """What is loaded with a small window and cannot chat: nobody sends it what Codex sends."""
 
@@ -92,15 +96,16 @@ async def see(asked: Asked) -> Seen:
     With `--url` that server alone is asked, and no program that would ask it.
     """
     url = root(asked.url or asked.settings.ollama.url)
-    name = ollama_model(asked)
-    version, tags, program, gate = await asyncio.gather(
+    name, version, tags, program, gate, locked = await asyncio.gather(
+        ollama_model(asked),
         hear(asked, url, "/api/version"),
         hear(asked, url, "/api/tags"),
         _program(asked, url),
         _gate_runs(asked),
+        through.is_locked(asked.settings),
     )
-    installed = bool(shutil.which("ollama", path=asked.environ.get("PATH", "")))
-    seen = Seen(asked, url, name, version, tags, Answer(), None, "", program, installed, gate)
+    installed = binary(asked) is not None
+    seen = Seen(asked, url, name, version, tags, Answer(), None, "", program, installed, gate, locked)
     if not seen.answers:
         elsewhere = await _elsewhere() if tags.refused and not asked.url and url != DEFAULT else ""
         return msgspec.structs.replace(seen, elsewhere=elsewhere)
@@ -109,6 +114,18 @@ async def see(asked: Asked) -> Seen:
     )
     seen = msgspec.structs.replace(seen, running=running, shown=shown)
     return msgspec.structs.replace(seen, embedders=await _embedders(seen))
+
+
+def start(asked: Asked) -> Remedy:
+    """Start an Ollama on this machine, which has to be there for that."""
+    if binary(asked) is None:
+        return Remedy("Install it: https://ollama.com/download")
+    return Remedy("Start it.", "ollama serve")
+
+
+def binary(asked: Asked) -> str | None:
+    """The `ollama` program of this machine; `None` where there is none."""
+    return shutil.which("ollama", path=asked.environ.get("PATH", ""))
 
 
 async def _embedders(seen: Seen) -> frozenset[str]:
@@ -158,7 +175,7 @@ async def _elsewhere() -> str:
 
 async def _program(asked: Asked, url: str) -> str:
     """The version of the `ollama` program, which asks the server for its own and tells when they differ."""
-    program = shutil.which("ollama", path=asked.environ.get("PATH", ""))
+    program = binary(asked)
     if program is None or asked.url or not is_loopback(url):
         return ""
     try:

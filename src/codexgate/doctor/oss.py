@@ -6,15 +6,28 @@ pulls what it does not find there. What it says then names none of the causes to
 
 import asyncio
 import ipaddress
+import re
 import shlex
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import msgspec
 
 from ..backends.ollama import address
+from . import through
+from .ollama_seen import GATE, start
 from .reach import Answer, hear
-from .target import DEFAULT, Target, codex_oss, gate_url, is_loopback, ollama_model, pull, root, start_codex
+from .target import DEFAULT, Target, codex_oss, gate_url, is_loopback, look_at_tls, pull, root
+from .whose import ollama_model
 from .words import Asked, Check, Remedy, Row, Status
+
+ENDPOINT = re.compile(
+    "(/v1)?/((chat/)?completions|models|responses|embeddings)$"
+    "|/api/(chat|embed|embeddings|generate|ps|pull|show|tags|version)$"
+)
+"""What follows the root where the address of one route was taken for a base URL."""
+ASIDE = re.compile("/(openai|ozwell)$")
+"""What follows a gate's root where it has no `/api/tags`."""
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -22,35 +35,57 @@ class _Seen(msgspec.Struct, frozen=True):
 
     asked: Asked
     target: Target
+    model: str
+    """The wanted one, as Ollama knows it; empty when none is."""
     base: Answer
     """`{base URL}/models`, the base URL as it is spelled."""
     models: Answer
     tags: Answer
+    locked: bool
+    """Whether our gate wants a key."""
 
     @property
     def root(self) -> str:
         return root(self.target.url)
 
     @property
-    def model(self) -> str:
-        return ollama_model(self.asked)
-
-    @property
     def named(self) -> bool:
         """Whether somebody said that this server shall be used."""
         return bool(self.target.source)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is Codex that shall use it: to `--url` any server may be given."""
+        return bool(self.model or (self.named and not self.asked.url))
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether what answers is a gate."""
+        return GATE in (self.models.headers.get("server"), self.tags.headers.get("server"))
+
+    @property
+    def meant(self) -> str:
+        """The base URL that was meant by the address of something on that server; empty when it is one."""
+        meant = ENDPOINT.sub("", self.root)
+        meant = ASIDE.sub("", meant) if self.is_gate else meant
+        return f"{meant}/v1" if meant != self.root else ""
 
 
 async def look(asked: Asked) -> list[Row]:
     """Ask the server that Codex would ask, as Codex asks it."""
     target = codex_oss(asked)
     where = root(target.url)
-    models, tags = await asyncio.gather(hear(asked, where, "/v1/models"), hear(asked, where, "/api/tags"))
+    models, tags, model, locked = await asyncio.gather(
+        hear(asked, where, "/v1/models"),
+        hear(asked, where, "/api/tags"),
+        ollama_model(asked),
+        through.is_locked(asked.settings),
+    )
     # To `--url` a root may be given, whose spelling says nothing of how clients spell it.
     base = models if target.url == f"{where}/v1" else Answer()
     if base is not models and asked.url != where:
         base = await hear(asked, f"{target.url.rstrip()}/models")
-    seen = _Seen(asked, target, base, models, tags)
+    seen = _Seen(asked, target, model, base, models, tags, locked)
     rows = [_shim(seen), await _host(seen), _base_url(seen)]
     return [row for row in rows if row is not None]
 
@@ -58,57 +93,84 @@ async def look(asked: Asked) -> list[Row]:
 def _shim(seen: _Seen) -> Row:
     """Whether Codex finds there what it reads."""
     details = {"url": seen.target.url, "GET /v1/models": str(seen.models), "GET /api/tags": str(seen.tags)}
+    return Row("ollama.pull.shim", "ollama", *_told(seen), details)
 
-    def row(status: Status, summary: str, why: str = "", remedy: Remedy | None = None) -> Row:
-        return Row("ollama.pull.shim", "ollama", status, summary, why, remedy, details)
 
+def _told(seen: _Seen) -> tuple[Status, str, str, Remedy | None]:
+    """How it stands, what was seen, why it matters and what mends it."""
     if not seen.named and not seen.tags.status:
-        return row("skipped", "No server is named for `codex --oss`.")
-    if seen.tags.lists("models"):
+        return "skipped", "No server is named for `codex --oss`.", "", None
+    if not seen.models.status and not seen.tags.status:
+        return _silent(seen)
+    status: Status = "fail" if seen.wanted else "warning"
+    if seen.tags.lists("models") and seen.models.ok:
         if not (seen.model and seen.named and _elsewhere(seen)) or seen.model in names(seen.tags):
-            return row("ok", f"{seen.root} tells Codex what is installed.")
+            return "ok", f"{seen.root} tells Codex what is installed.", "", None
         why = f"Codex is sent there by {seen.target.source}, and would pull the model there."
         command = pull(seen.asked, seen.root, seen.model)
         remedy = Remedy("Install it there, or send Codex to the gate.", command)
-        return row("fail", f"{seen.root} has no {seen.model}.", why, remedy)
-    if not seen.models.status and not seen.tags.status:
-        if seen.target.source == "--url":
-            return row("skipped", f"Nothing answers at {seen.root}.")
-        why = "Codex says: No running Ollama server detected."
-        remedy = Remedy("Start the server, or say where it is.", "export CODEX_OSS_BASE_URL=URL")
-        if seen.root == root(gate_url(seen.asked.settings)):
-            remedy = Remedy("Start the gate.", "codexgate serve")
-        return row("fail", f"`codex --oss` finds no server at {seen.root}.", why, remedy)
+        return "fail", f"{seen.root} has no {seen.model}.", why, remedy
+    if seen.tags.lists("models"):
+        summary = (
+            f"{seen.root} has /api/tags, but no /v1/models ({seen.models}): it speaks Ollama's API only."
+        )
+        why = "Codex asks /v1/models whether a server is there, and says: No running Ollama server detected."
+        ours = seen.root == root(seen.asked.settings.ollama.url)
+        named = () if ours else (f"CODEXGATE_OLLAMA_URL={shlex.quote(seen.root)}",)
+        return status, summary, why, through.before(seen.asked, seen.model, *named, locked=seen.locked)
     if seen.models.lists("data"):
         why = (
             "Codex reads what is installed from /api/tags alone. Without it every model counts as missing, "
             "and the pull ends in: failed to start pull: HTTP 404 Not Found."
         )
         summary = f"{seen.root} has /v1/models, but no /api/tags ({seen.tags}): it speaks OpenAI's API only."
-        wanted = seen.model or seen.target.source == "CODEX_OSS_BASE_URL"
-        return row("fail" if wanted else "warning", summary, why, _in_front(seen))
+        return status, summary, why, _spelled(seen) if seen.meant else _in_front(seen)
+    return _neither(seen)
+
+
+def _silent(seen: _Seen) -> tuple[Status, str, str, Remedy | None]:
+    if seen.target.source == "--url":
+        return "skipped", f"Nothing answers at {seen.root}.", "", None
+    remedy = Remedy("Start the server, or say where it is.", "export CODEX_OSS_BASE_URL=URL")
+    if seen.root == root(gate_url(seen.asked.settings)):
+        remedy = Remedy("Start the gate.", "codexgate serve")
+    if seen.tags.distrusted:
+        remedy = look_at_tls(seen.asked)
+    why = "Codex says: No running Ollama server detected."
+    return "fail", f"`codex --oss` finds no server at {seen.root}.", why, remedy
+
+
+def _neither(seen: _Seen) -> tuple[Status, str, str, Remedy | None]:
     summary = f"{seen.root} answers neither /v1/models ({seen.models}) nor /api/tags ({seen.tags})."
     if seen.models.ok or seen.tags.ok:
         summary = f"{seen.root} answers, but lists no models, neither at /v1/models nor at /api/tags."
+    if seen.meant:
+        return "fail", summary, "It is the address of one route, and not of a server.", _spelled(seen)
     if {seen.models.status, seen.tags.status} & {401, 403}:
-        return row("fail", summary, "It wants a key, and `codex --oss` sends none.", _with_key(seen))
-    again = "codexgate doctor --url URL" if seen.asked.url else "export CODEX_OSS_BASE_URL=URL"
-    remedy = Remedy("Name the server's own base URL; most end in /v1.", again)
-    return row("fail", summary, "It is no server of models.", remedy)
+        return "fail", summary, "It wants a key, and `codex --oss` sends none.", _with_key(seen)
+    return "fail", summary, "It is no server of models.", _spelled(seen)
+
+
+def _spelled(seen: _Seen) -> Remedy:
+    """Another base URL: the one that was meant, where that can be seen."""
+    again = "codexgate doctor --url" if seen.asked.url else "export CODEX_OSS_BASE_URL"
+    url = shlex.quote(seen.meant) if seen.meant else "URL"
+    text = "Name the server's own base URL; most end in /v1."
+    return Remedy(text, f"{again}{' ' if seen.asked.url else '='}{url}")
 
 
 def _in_front(seen: _Seen, *more: str) -> Remedy:
-    """The gate before a server; `more`: further settings of it, as variables."""
-    settings = " ".join((f"CODEXGATE_OPENAI_SERVER_BASE_URL={shlex.quote(f'{seen.root}/v1')}", *more))
-    text = f"Put the gate in front of it, which has every route:\n  {settings} codexgate serve\n"
-    start = start_codex(f"{gate_url(seen.asked.settings)}/v1", seen.model)
-    return Remedy(f"{text}Then start Codex against the gate:", start)
+    """The gate before a server of OpenAI's API; `more`: further settings of it, as variables."""
+    named = f"CODEXGATE_OPENAI_SERVER_BASE_URL={shlex.quote(f'{seen.root}/v1')}"
+    return through.before(seen.asked, seen.model, named, *more, locked=seen.locked)
 
 
 def _with_key(seen: _Seen) -> Remedy:
-    if seen.root == root(gate_url(seen.asked.settings)):
-        return Remedy("Let Codex reach the gate as a provider, which has a key.", "codexgate connect codex")
-    return _in_front(seen, "CODEXGATE_OPENAI_SERVER_API_KEY=KEY")
+    if not seen.is_gate:
+        return _in_front(seen, "CODEXGATE_OPENAI_SERVER_API_KEY=KEY")
+    ours = seen.root == root(gate_url(seen.asked.settings))
+    command = through.connect(seen.model, "" if ours else seen.root)
+    return Remedy("Let Codex reach the gate as a provider, which has a key.", command)
 
 
 def names(tags: Answer) -> list[str]:
@@ -141,7 +203,7 @@ def _base_url(seen: _Seen) -> Row | None:
         problem, why = "has /v1 twice", "Every request goes to a path that is not there and gets 404."
     elif "//" in url.partition("://")[2].rstrip("/"):
         problem, why = "has a doubled slash", "Every request goes to a path that is not there and gets 404."
-    elif url.endswith("/"):
+    elif url.endswith("/") and url.rstrip("/").endswith("/v1"):
         problem = "ends in a slash, and this server minds"
         why = "Many clients put /models behind it as it is: the path then has two slashes and gets 404."
     else:
@@ -173,11 +235,11 @@ async def _host(seen: _Seen) -> Row | None:
     details = {"OLLAMA_HOST": text, "means": url, "GET /api/version": str(there)}
     if there.status and not there.ok:
         return None  # what answers there is `ollama.server`'s
-    if "://" in text and not there.status and not _has_port(url):
+    if "://" in text and not there.status and (mended := _with_port(url)):
         port = 443 if url.startswith("https") else 80
         summary = f"OLLAMA_HOST={text} means port {port}, and nothing answers."
-        mended = f"export OLLAMA_HOST={shlex.quote(f'{url}:11434')}"
-        remedy = Remedy("Say the port too, or leave the scheme out.", mended)
+        command = f"export OLLAMA_HOST={shlex.quote(mended)}"
+        remedy = Remedy("Say the port too, or leave the scheme out.", command)
         why = "With a scheme, the port is the scheme's own."
         return Row(id, "ollama", "fail", summary, why, remedy, details)
     if not there.status:
@@ -186,7 +248,7 @@ async def _host(seen: _Seen) -> Row | None:
         summary = f"{summary.rstrip('.')}.{f' Ollama answers at {DEFAULT}.' if moved else ''}"
         remedy = Remedy("Unset it, or start Ollama there.", "unset OLLAMA_HOST")
         if not moved and there.refused and is_loopback(url):
-            remedy = Remedy(remedy.text, "ollama serve")
+            remedy = start(seen.asked)
         why = "The gate and Ollama's own program look for Ollama there."
         return Row(id, "ollama", "fail", summary, why, remedy, details)
     if seen.named or seen.tags.ok or root(seen.target.url) == url:
@@ -199,20 +261,24 @@ async def _host(seen: _Seen) -> Row | None:
     return Row(id, "ollama", "fail" if seen.model else "warning", summary, why, remedy, details)
 
 
-def _has_port(url: str) -> bool:
-    try:
-        return urlsplit(url).port is not None
-    except ValueError:
-        return True
+def _with_port(url: str) -> str:
+    """`url` with Ollama's port; empty where it has one, or is none of HTTP's."""
+    with suppress(ValueError):
+        split = urlsplit(url)
+        if split.port is None and split.scheme in ("http", "https"):
+            return split._replace(netloc=f"{split.netloc}:11434").geturl()
+    return ""
 
 
 async def look_at_proxy(asked: Asked) -> list[Row]:
     """Whether a proxy catches what is meant for this machine. Asks nobody."""
-    id, urls = "ollama.proxy", (codex_oss(asked).url, asked.settings.ollama.url)
-    split = urlsplit(next(filter(is_loopback, urls), ""))
+    id, urls = "ollama.proxy", (codex_oss(asked).url, asked.url or asked.settings.ollama.url)
+    split = urlsplit(next(filter(is_loopback, map(address, urls)), ""))
+    if not split.hostname:
+        return [Row(id, "network", "skipped", "No server on this machine is asked.")]
     meant = (f"{split.scheme}_proxy", "all_proxy")
     found = [name for name, value in asked.environ.items() if name.lower() in meant and value.strip()]
-    if not found or not split.hostname:
+    if not found:
         return [Row(id, "network", "ok", "No proxy stands before this machine.")]
     kept = asked.environ.get("no_proxy", "").strip() or asked.environ.get("NO_PROXY", "").strip()
     hosts = dict.fromkeys((split.hostname, "localhost", "127.0.0.1"))
@@ -220,7 +286,8 @@ async def look_at_proxy(asked: Asked) -> list[Row]:
     details = {"variables": found, "no_proxy": kept, "caught": caught}
     if not caught:
         return [Row(id, "network", "ok", "The proxy leaves this machine alone.", details=details)]
-    value = shlex.quote(",".join(filter(None, (kept, "localhost", "127.0.0.1", "::1"))))
+    entries = (*map(str.strip, kept.split(",")), "localhost", "127.0.0.1", "::1", split.hostname)
+    value = shlex.quote(",".join(dict.fromkeys(filter(None, entries))))
     both = f" no_proxy={value}" if "no_proxy" in asked.environ else ""  # it counts more to most programs
     remedy = Remedy("Except this machine.", f"export NO_PROXY={value}{both}")
     why = "The proxy knows no server of yours; Codex says: No running Ollama server detected."

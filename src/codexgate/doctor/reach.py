@@ -1,6 +1,7 @@
 """One short question to a server, whose failure is an answer too; in one run each is asked once."""
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -29,6 +30,8 @@ class Answer(msgspec.Struct, frozen=True):
     """By lower-case name."""
     fault: Fault | None = None
     """Why nothing did."""
+    distrusted: bool = False
+    """Somebody took the connection, and has no TLS that can be trusted; `network.tls` tells why."""
 
     @property
     def ok(self) -> bool:
@@ -38,7 +41,7 @@ class Answer(msgspec.Struct, frozen=True):
     @property
     def refused(self) -> bool:
         """Nobody took the connection."""
-        return self.fault is not None and self.fault.kind == "unavailable"
+        return self.fault is not None and self.fault.kind == "unavailable" and not self.distrusted
 
     @property
     def late(self) -> bool:
@@ -103,7 +106,7 @@ async def ask(url: str, path: str = "", body: object = None) -> Answer:
         ):
             return Answer(response.status, await response.read(LARGEST), response.headers)
     except GateError as error:
-        return Answer(fault=error.fault)
+        return Answer(fault=error.fault, distrusted=isinstance(error.__cause__, ssl.SSLError))
     except TimeoutError:  # it sends a byte now and then
         return Answer(fault=Fault("timeout", f"{http.where} did not answer in time."))
     finally:

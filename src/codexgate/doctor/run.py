@@ -73,15 +73,21 @@ def together(id: str) -> frozenset[str]:
 
 
 async def examine(
-    asked: Asked, only: Collection[str] = (), *, whole: float = WHOLE, among: Collection[Check] | None = None
+    asked: Asked,
+    only: Collection[str] = (),
+    *,
+    hidden: mask.Mask | None = None,
+    whole: float = WHOLE,
+    among: Collection[Check] | None = None,
 ) -> AsyncGenerator[Found]:
     """Look, and hand out rows as they are found; `only`: ids of the rows that are wanted.
 
-    Never takes longer than `whole` seconds; what has not come by then is told as late. Raises nothing.
+    `hidden`: where there is a mask for `asked` already. Never takes longer than `whole` seconds; what has
+    not come by then is told as late. Raises nothing.
     """
-    hidden = await asyncio.to_thread(mask.of, asked)
-    chosen = [check for check in (checks() if among is None else among) if not only or {*check.ids} & {*only}]
     end = asyncio.get_running_loop().time() + whole
+    hidden = hidden or await mask.in_time(asked)
+    chosen = [check for check in (checks() if among is None else among) if not only or {*check.ids} & {*only}]
     tasks = [asyncio.create_task(_look(check, asked, end)) for check in chosen]
     try:
         for done in asyncio.as_completed(tasks):

@@ -4,9 +4,12 @@ Each looks as the gate would, within the gate's own time, and writes nothing. Wh
 says is not told: it may quote a password.
 """
 
+import asyncio
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..backends.local import Local
 from ..backends.ollama import Ollama, address
@@ -15,7 +18,8 @@ from ..embedding import Embedding, EmbeddingOptions
 from ..errors import GateError
 from ..settings import Settings
 from ..stores import responses
-from .reach import ask
+from . import services
+from .reach import CONNECT, ask
 from .target import is_loopback
 from .words import Asked, Check, Remedy, Row
 
@@ -42,13 +46,28 @@ Mends = Mapping[str, tuple[str, str]]
 The commands are for the machine of the store; without one the setting is to be mended.
 """
 
+REDIS_SAYS = {
+    "Connect call failed": "{} refuses connections: nothing listens there.",
+    r"verify failed: (.*?)\.? \(_ssl": "The certificate of {} cannot be verified: {}.",
+    r"\[SSL": "{} does not speak TLS.",
+}
+"""What is said of a reason that is asyncio's or OpenSSL's own, by a pattern of it."""
+OTHER = "it does not answer as Redis does"
+"""The reason where a connection is taken and comes to nothing."""
+
+CERTIFICATE = "openssl s_client -connect 127.0.0.1:{port} </dev/null | openssl x509 -noout -dates"
 FROZEN = "It is frozen or overloaded, or something between drops what is sent: start it anew."
 REDIS_MENDS: Mends = {
     "user and password": ("Put the right ones into the URL.", ""),
-    "no answer": (FROZEN, "systemctl restart redis"),
+    "no answer": (FROZEN, "sudo systemctl restart redis"),
     "not known": ("Mend the name of its host.", ""),
     "name resolution": ("Mend the name of its host.", ""),
     "is not the URL": ("It looks like redis://user:password@host:6379/0.", ""),
+    "mismatch": ("Name its host as its certificate does.", ""),
+    "certificate has expired": ("Renew it; this shows until when it was good.", CERTIFICATE),
+    "CERTIFICATE": ("Name its authority: add ?ssl_ca_certs=FILE.", ""),
+    "[SSL": ("Without TLS it begins with redis://.", ""),
+    OTHER: ("Something else may be there: mend its address (rediss:// for TLS).", ""),
     "": ("Start it, or mend its address.", "redis-server --port {port} --daemonize yes"),
 }
 POSTGRES_MENDS: Mends = {
@@ -59,12 +78,20 @@ POSTGRES_MENDS: Mends = {
     "does not speak TLS": ("If the network between is trusted, add ?sslmode=disable.", ""),
     "certificate": ("Name its authority: add ?sslrootcert=FILE.", ""),
     "no connection left": ("Who has them?", "sudo -u postgres psql -c 'TABLE pg_stat_activity'"),
-    "no answer": (FROZEN, "systemctl restart postgresql"),
+    "no answer": (FROZEN, "sudo systemctl restart postgresql"),
     "unknown host": ("Mend the name of its host.", ""),
     "PGSSLMODE": ("Unset it.", "unset PGSSLMODE"),
     "is not the URL": ("It looks like postgresql://user:password@host:5432/name.", ""),
-    "": ("Start it, or mend its address.", "systemctl start postgresql"),
+    "no connection": ("Something else may be there: mend its address.", ""),
+    "": ("Start it, or mend its address.", "sudo systemctl start postgresql"),
 }
+
+BY_SYSTEMD = {
+    "sudo systemctl restart redis": "sudo service redis-server restart",
+    "sudo systemctl restart postgresql": "sudo service postgresql restart",
+    "sudo systemctl start postgresql": "sudo service postgresql start",
+}
+"""What the commands that need systemd are on a machine without it."""
 
 COLUMNS = """
 SELECT n.nspname || '.' || c.relname || '.' || a.attname, a.atttypmod,
@@ -114,11 +141,33 @@ async def look_at_redis(asked: Asked) -> list[Row]:
         finally:
             await store.aclose()
     assert fault is not None
-    server, _, reason = fault.message.partition(" cannot be used: ")
-    refused = reason.startswith("Connect call failed")  # asyncio's own words
-    summary = f"{server} refuses connections: nothing listens there." if refused else fault.message
-    remedy = _remedy(REDIS_MENDS, fault.message, "threads.redis_url")
-    return [Row(REDIS, "memory", "fail", summary, WHY[REDIS], remedy)]
+    message = fault.message
+    if message.endswith(": no connection.") and await _listens(url):
+        message = message.replace("no connection", OTHER)
+    remedy = _remedy(REDIS_MENDS, message, "threads.redis_url")
+    return [Row(REDIS, "memory", "fail", _redis_says(message), WHY[REDIS], remedy)]
+
+
+def _redis_says(message: str) -> str:
+    server, _, reason = message.partition(" cannot be used: ")
+    for pattern, text in REDIS_SAYS.items():
+        if found := re.search(pattern, reason):
+            return text.format(server, *found.groups())
+    return message
+
+
+async def _listens(url: str) -> bool:
+    """Whether something takes connections where `url` leads."""
+    split = urlsplit(url)
+    if split.scheme == "unix":
+        return False
+    try:
+        async with asyncio.timeout(CONNECT):
+            _, writer = await asyncio.open_connection(split.hostname or "localhost", split.port or 6379)
+    except OSError:  # a time-out is one
+        return False
+    writer.transport.abort()
+    return True
 
 
 async def look_at_responses(asked: Asked) -> list[Row]:
@@ -188,7 +237,7 @@ def _extension(
     else:
         summary = "This Postgres has no pgvector."
         package = f"postgresql-{version.partition('.')[0]}-pgvector"
-        remedy = Remedy("Install it where Postgres runs.", f"apt install {package}")
+        remedy = Remedy("Install it where Postgres runs.", f"sudo apt install {package}")
     return Row(PGVECTOR, "memory", "fail", summary, WHY[PGVECTOR], remedy)
 
 
@@ -267,5 +316,6 @@ def _remedy(mends: Mends, message: str, setting: str) -> Remedy:
     host, _, port = place.rpartition(":")
     command = command.format(port=port or 6379)
     if not host or " " in host or is_loopback(f"http://{place}") or command.startswith("unset"):
-        return Remedy(text, command)
-    return Remedy(text, f"ssh {shlex.quote(host)} {shlex.quote(command)}")
+        return Remedy(text, command if services.SYSTEMD.exists() else BY_SYSTEMD.get(command, command))
+    terminal = "-t " if command.startswith("sudo ") else ""  # where it asks for a password
+    return Remedy(text, f"ssh {terminal}{shlex.quote(host)} {shlex.quote(command)}")

@@ -18,10 +18,10 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .. import apikey
+from .. import apikey, door
 from ..backends.ollama import address
 from ..errors import GateError
-from ..settings import Settings
+from ..settings import NAME, Settings
 from .reach import ANSWER, CONNECT, ask
 from .target import gate_url, is_loopback
 from .words import Asked, Check, Remedy, Row, Status
@@ -54,15 +54,17 @@ async def look_at_access(asked: Asked) -> list[Row]:
 
 
 def _key(settings: Settings) -> Iterator[Row]:
-    host = settings.server.host
-    away = not is_loopback(f"http://[{host}]" if ":" in host else f"http://{host}")
     try:
         key = apikey.effective(settings)
     except GateError as error:
         command = error.fault.advice.partition(": ")[2]
         safe = command.startswith("chmod 600 ")
-        why = "The gate does not start with it: a key that others can read lets them in."
-        remedy = Remedy("Mend it.", command or "codexgate key rotate", safe=safe)
+        why = f"The gate does not start with it{': a key that others can read lets them in' * safe}."
+        remedy = Remedy("Mend it.", command, safe=safe)
+        if settings.server.api_key:
+            remedy = Remedy("Give it one word, or take it out.", "export CODEXGATE_SERVER_API_KEY=KEY")
+        elif not command:
+            remedy = Remedy("Name a file that holds the key.", "export CODEXGATE_SERVER_API_KEY_FILE=FILE")
         yield Row(KEY, "system", "fail", error.fault.message, why, remedy)
         yield Row(
             BIND, "system", "skipped", "Without a key that can be used it does not matter where it listens."
@@ -73,40 +75,49 @@ def _key(settings: Settings) -> Iterator[Row]:
     else:
         kept = "stands in the settings" if key.file is None else f"is in {key.file}, for its owner alone"
         yield Row(KEY, "system", "ok", f"The key {kept}.")
-    if away and key is None:
-        why = "Anybody who reaches this machine could use it; so the gate does not start."
-        remedy = Remedy("Make a key, or listen on 127.0.0.1.", "codexgate key make", safe=True)
-        yield Row(BIND, "system", "fail", f"The gate shall listen on {host}, without a key.", why, remedy)
+    host = settings.server.host
+    try:
+        door.refuse_open(settings, has_key=key is not None)
+    except GateError as error:
+        command = error.fault.advice.partition(": ")[2]
+        remedy = Remedy("Make a key, or allow less.", command, safe=True)
+        if not command:
+            remedy = Remedy(error.fault.advice, "export CODEXGATE_SERVER_HOST=127.0.0.1")
+        why = "Who reaches it could use it, and what Codex may do; so the gate does not start."
+        yield Row(BIND, "system", "fail", error.fault.message, why, remedy)
     else:
-        yield Row(BIND, "system", "ok", f"The gate listens on {host}{', with a key' if away else ' alone'}.")
+        alone = door.is_loopback(host)
+        yield Row(BIND, "system", "ok", f"The gate listens on {host}{' alone' if alone else ', with a key'}.")
 
 
 def _data(settings: Settings, home: Path) -> Row:
     folder = settings.data_dir
-    why = "Chats, files and memories are kept there: other users of this machine could read them."
     try:
         status = folder.stat()
+        if not stat.S_ISDIR(status.st_mode):
+            return _unusable("fail", f"{folder} is no folder.")
         mode = stat.S_IMODE(status.st_mode)
         readable = _readable(folder, mode & THROUGH)
     except FileNotFoundError:
         there = _nearest(folder)
         if os.access(there, os.W_OK | os.X_OK):
             return Row(DATA, "system", "skipped", f"{folder} is made when it is needed.")
-        lost = "The gate keeps chats, files and memories there, and cannot."
-        remedy = Remedy("Name a folder of your own.", "export CODEXGATE_DATA_DIR=FOLDER")
-        summary = f"{folder} cannot be made: {there} is not writable."
-        return Row(DATA, "system", "warning", summary, lost, remedy)
+        return _unusable("warning", f"{folder} cannot be made: {there} is not writable.")
     except OSError as error:
-        lost = "The gate keeps chats, files and memories there, and cannot."
-        remedy = Remedy("Name a folder of your own.", "export CODEXGATE_DATA_DIR=FOLDER")
-        return Row(DATA, "system", "fail", f"{folder} cannot be read: {error.strerror}.", lost, remedy)
+        return _unusable("fail", f"{folder} cannot be read: {error.strerror}.")
     if os.name != "posix" or not mode & 0o077:
         return Row(DATA, "system", "ok", f"{folder} is its owner's alone.")
-    # Nobody else may need the folder; one such as /tmp or the home is no folder of the gate's alone.
-    shared = mode & stat.S_ISVTX or folder.resolve() in (home, *home.parents) or status.st_uid != os.geteuid()
-    remedy = Remedy("Keep others out.", f"chmod 700 {shlex.quote(str(folder))}", safe=not shared)
+    why = "Chats, files and memories are kept there: other users of this machine could read them."
+    # Nobody else may need the folder; one such as /tmp or the home is no folder of the gate's alone. That it
+    # is root's says nothing (/etc, /srv); that it is the gate's only its name.
+    real, user = folder.resolve(), os.geteuid()
+    ours = real.name == NAME
+    mine = status.st_uid == user and (ours or user != 0 or real.is_relative_to(home))
+    shared = mode & stat.S_ISVTX or real in (home, *home.parents) or not mine
+    text = "Keep others out." if ours else "Keep others out, if nothing but the gate needs the folder."
+    remedy = Remedy(text, f"chmod 700 {shlex.quote(str(folder))}", safe=ours)
     if shared:
-        command = f"export CODEXGATE_DATA_DIR={shlex.quote(str(folder / 'codexgate'))}"
+        command = f"export CODEXGATE_DATA_DIR={shlex.quote(str(folder / NAME))}"
         remedy = Remedy("Others have a right to this folder: take one of your own.", command)
     details = {"mode": f"{mode:04o}", "readable": [path.name for path in readable[:10]]}
     if readable:
@@ -114,6 +125,12 @@ def _data(settings: Settings, home: Path) -> Row:
         return Row(DATA, "system", "fail", summary, why, remedy, details)
     summary = f"Others can come into {folder} (mode {mode:04o}); so far they can read no file there."
     return Row(DATA, "system", "warning", summary, why, remedy, details)
+
+
+def _unusable(status: Status, summary: str) -> Row:
+    why = "The gate keeps chats, files and memories there, and cannot."
+    remedy = Remedy("Name a folder of your own.", "export CODEXGATE_DATA_DIR=FOLDER")
+    return Row(DATA, "system", status, summary, why, remedy)
 
 
 def _readable(folder: Path, way: int) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Which server is meant: Codex's, the gate's Ollama, the gate itself; and whose model."""
+"""Which server is meant: Codex's, the gate's Ollama, the gate itself."""
 
 import ipaddress
 import shlex
@@ -8,13 +8,11 @@ import msgspec
 
 from ..backends.ollama import address
 from ..settings import Settings
-from .words import Asked
+from .words import Asked, Remedy
 
 DEFAULT = "http://127.0.0.1:11434"
 USUAL = "http://localhost:11434/v1"
 """Where Codex looks when nobody names a server."""
-OTHERS = ("codex", "demo", "local")
-"""Backends that are always there, whose models Ollama has not."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -63,34 +61,18 @@ def gate_url(settings: Settings) -> str:
     return f"http://{f'[{found}]' if found.version == 6 else found}:{settings.server.port}"
 
 
-def ollama_model(asked: Asked) -> str:
-    """The model of `--model` as Ollama knows it; empty when another backend has it, or none is asked for."""
-    name = _unaliased(asked)
-    if name.startswith("ollama/"):
-        return name.removeprefix("ollama/")
-    return "" if _backend(asked) and not asked.url else name
-
-
-def other_backend(asked: Asked) -> str:
-    """The backend that has the wanted model by its name, if that is neither Codex nor Ollama; else empty."""
-    found = _backend(asked)
-    return "" if found in ("codex", "ollama") else found
-
-
-def _backend(asked: Asked) -> str:
-    name = _unaliased(asked).partition("/")[0]
-    return name if name in OTHERS or name in asked.settings.openai else ""
-
-
-def _unaliased(asked: Asked) -> str:
-    alias = asked.settings.aliased.get(asked.model)
-    return asked.model if alias is None else alias.model
-
-
 def start_codex(base_url: str, model: str) -> str:
     """The command that starts Codex against the server at `base_url`."""
     chosen = shlex.quote(model or "MODEL")
     return f"CODEX_OSS_BASE_URL={shlex.quote(base_url)} codex --oss --local-provider ollama -m {chosen}"
+
+
+def look_at_tls(asked: Asked) -> Remedy:
+    """What to do about a server whose TLS cannot be trusted: its own row has what mends it."""
+    url = f" --url {shlex.quote(asked.url)}" if asked.url else ""
+    return Remedy(
+        "The row network.tls says why, and what mends it.", f"codexgate doctor{url} --only network.tls"
+    )
 
 
 def pull(asked: Asked, url: str, model: str) -> str:
