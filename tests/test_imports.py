@@ -12,7 +12,7 @@ import pytest
 
 from codexgate.imports.elements import elements
 from codexgate.imports.formats import Format, detect, read
-from codexgate.imports.items import LONGEST_LINE, Bad, Found, moment
+from codexgate.imports.items import LONGEST_LINE, NOT_UTF8, Bad, Found, moment
 from codexgate.imports.text import OVERLAP, SIZE, pieces
 from codexgate.records import Draft
 
@@ -188,7 +188,7 @@ def test_a_conversation_whose_tree_is_broken_is_read_by_time_and_ends() -> None:
 def test_claude_with_the_text_of_what_was_attached() -> None:
     first, second = drafts(json.dumps([CLAUDE], indent=1))
     assert first.content == "User: How hot?\n\nGreen tea is tender.\n\nAssistant: 80 °C."
-    assert first.summary == "Tea: How hot? Green tea is tender."
+    assert first.summary == "Tea: How hot?"
     assert first.created == moment("2025-01-02T03:04:06Z")
     assert second.content == "User: Thanks"
     assert second.created == moment("2025-01-02T03:04:05Z")
@@ -314,7 +314,11 @@ def test_the_format_is_told_by_the_content(head: str, name: str, format: str | N
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "This is not JSON: Input data was truncated."),
+        ("{", "This is not JSON: it ends in the middle."),
+        ('{"content":"\\ud800"}', "This holds half of a character (a lone surrogate)."),
+        ('{"content":"\\udc00"}', "This holds half of a character (a lone surrogate)."),
+        ('{"content":"a\\ud800\\u0041"}', "This holds half of a character (a lone surrogate)."),
+        ('{"content":"\\\\ud800","x":', "This is not JSON: it ends in the middle."),
         ("oops", "This is not JSON: invalid character (byte 0)."),
         ("[]", "Expected `object`, got `array`."),
         ('{"summary":"x"}', "Object missing required field `content`."),
@@ -326,7 +330,7 @@ def test_the_format_is_told_by_the_content(head: str, name: str, format: str | N
         ('{"content":"a","created":1700000000000}', "1.7e+12 is no time in Unix seconds."),
         ('{"content":"a","id":5}', "Expected `str | null`, got `int` - at `$.id`."),
         ('{"content":"a","x":' + "[" * 100_000, "This is nested too deeply."),
-        ('{"content":"\udcff"}', "This is not UTF-8."),
+        ('{"content":"\udcff"}', NOT_UTF8),
         ('{"content":"' + "a" * LONGEST_LINE + '"}', f"The line is longer than {LONGEST_LINE:,} characters."),
     ],
 )
@@ -343,7 +347,7 @@ def test_a_bad_line_is_told_and_the_others_are_read(line: str, message: str) -> 
         ("a,b,c", "The row has 3 cells, the header 2."),
         (",b", "The row has no content."),
         ('"a"b,c', "',' expected after '\"'."),
-        ("\udcff,b", "This is not UTF-8."),
+        ("\udcff,b", NOT_UTF8),
     ],
 )
 def test_a_bad_row_is_told_and_the_others_are_read(row: str, message: str) -> None:
@@ -438,7 +442,7 @@ def test_lines_may_end_as_they_like() -> None:
 
 def test_text_that_is_no_utf_8_is_told_with_its_line() -> None:
     items = found("good\nb\udce4d\nlast\n", "text")
-    assert Bad("This is not UTF-8.", 2) in items
+    assert Bad(NOT_UTF8, 2) in items
     (draft,) = [item.draft for item in items if isinstance(item, Found)]
     assert draft.content == "good\n\nlast"
 

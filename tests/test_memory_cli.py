@@ -19,14 +19,16 @@ import pytest
 from rich.cells import cell_len
 
 from codexgate.cli.documents import Documents
-from codexgate.cli.memory_import import BATCH
+from codexgate.cli.memory_import import BATCH, Import, Options, Tally
 from codexgate.cli.memory_view import entry_table, match_table
+from codexgate.cli.progress import Counting
 from codexgate.cli.terminal import Paint
 from codexgate.records import Entry, Match
 
-from .servers.postgres import Postgres
+from .servers.postgres import Postgres, unhurried
 from .servers.program import COMMAND, codexgate, environment
 from .soak_memory import Figures, InPostgres, Place, Sqlite, kill, undisturbed
+from .test_cli import complete
 from .test_imports import CHATGPT, CLAUDE, CSV, ENTITY, MARKDOWN, MEM0, OURS, RELATION, lines
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -56,36 +58,43 @@ def contents(home: Path) -> list[str]:
 
 
 @contextmanager
-def at_terminal(home: Path, *arguments: str) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
-    """A command at a terminal of 80 columns: what somebody types into and reads from, and the process."""
+def at_terminal(
+    home: Path, *arguments: str, out: Path | None = None
+) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """A command at a terminal of 80 columns: what somebody types into and reads from, and the process.
+
+    `out`: the file that its standard output goes to.
+    """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     more = {"CODEXGATE_EMBEDDINGS_PROVIDER": "demo", "NO_COLOR": "1"}
+    file = os.open(out, os.O_WRONLY | os.O_CREAT) if out else os.dup(theirs)
     process = subprocess.Popen(
         [*COMMAND, "memory", *arguments],
         stdin=theirs,
-        stdout=theirs,
+        stdout=file,
         stderr=theirs,
         env=environment(home, more),
         cwd=home,
         start_new_session=True,
     )
     os.close(theirs)
+    os.close(file)
     try:
         yield ours, process
-        process.wait(15)
+        process.wait(40)
     finally:
         process.kill()
         process.wait()
         os.close(ours)
 
 
-def seen(home: Path, *arguments: str, typed: str = "") -> str:
+def seen(home: Path, *arguments: str, typed: str = "", out: Path | None = None) -> str:
     """Everything that a terminal is shown, and no command may take longer than somebody waits."""
-    with at_terminal(home, *arguments) as (keys, _):
+    with at_terminal(home, *arguments, out=out) as (keys, _):
         os.write(keys, typed.encode())
         shown = b""
-        while select.select([keys], [], [], 15)[0]:
+        while select.select([keys], [], [], 40)[0]:
             try:
                 data = os.read(keys, 65536)
             except OSError:  # Linux: the process is gone
@@ -152,7 +161,8 @@ def test_an_empty_argument_is_not_a_reason_to_read_what_was_piped_in(tmp_path: P
         (["persist", "x", "--meta", "x"], 2, "'x' is not KEY=VALUE"),
         (["persist"], 2, "there is nothing to keep"),
         (["persist", "x" * 50_001], 2, "50,001 characters"),
-        (["retrieve", "x", "-k", "51"], 2, "between 1 and 50"),
+        (["persist", "x" * 50_001], 2, "`codexgate memory import FILE` cuts"),
+        (["retrieve", "x", "-k", "51"], 2, "'-k': 51 is not between 1 and 50"),
         (["retrieve", "x", "--since", "soon"], 2, "'soon' is no time"),
         (["retrieve", "x", "-n", "a", "--all"], 2, "exclude each other"),
         (["import", "none"], 5, "There is no file none."),
@@ -162,8 +172,9 @@ def test_an_empty_argument_is_not_a_reason_to_read_what_was_piped_in(tmp_path: P
         (["delete", "-n", "y"], 2, "write it out: --namespace"),
         (["delete", "--namespace", "y"], 2, "Say --yes"),
         (["delete", "--namespace", "y", "--yes"], 5, "nothing in the namespace y"),
-        (["delete", "x"], 5, "0 of 1 were deleted"),
-        (["reembed", "-n", "y"], 5, "nothing in the namespace y"),
+        (["delete", "x"], 5, "Nothing has this id; nothing was deleted."),
+        (["delete", "x", "y"], 5, "Nothing has these ids; nothing was deleted."),
+        (["reembed", "-n", "y"], 5, "nothing in the namespace y. `codexgate memory namespaces` shows"),
     ],
 )
 def test_what_cannot_be_is_told_and_never_asked(
@@ -183,7 +194,7 @@ def test_a_closed_standard_input_is_no_reason_to_hang_or_crash(arguments: list[s
         env=environment(tmp_path),
         cwd=tmp_path,
         capture_output=True,
-        timeout=20,
+        timeout=50,
         check=False,
     )
     assert found.returncode == 2
@@ -237,6 +248,21 @@ def test_in_a_pipe_the_texts_and_where_they_come_from(tmp_path: Path) -> None:
     assert memory(tmp_path, "retrieve", "add a backend", "-n", "other") == ""
 
 
+def test_where_nothing_is_found_it_is_told_why(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    empty = tmp_path_factory.mktemp("empty")
+    for home, arguments, said in (
+        (kept, ["retrieve", "x", "-n", "see"], "There is no memory in 'see'. Did you mean sea?"),
+        (kept, ["retrieve", "x", "--tag", "none"], "nothing matches."),
+        (kept, ["list", "-n", "none"], "There is no memory in 'none'."),
+        (kept, ["list", "--tag", "none"], "nothing matches."),
+        (empty, ["retrieve", "x"], "there is no memory yet."),
+        (empty, ["list"], "there is no memory yet."),
+        (empty, ["namespaces"], "there is no memory yet."),
+    ):
+        assert told(home, *arguments) == ("", f"codexgate: {said}\n")
+        assert told(home, *arguments, "--json") == ("[]\n", f"codexgate: {said}\n")
+
+
 def test_a_match_says_why(tmp_path: Path) -> None:
     memory(tmp_path, "persist", "the ocean report")
     (match,) = json.loads(memory(tmp_path, "retrieve", "ocean report", "--json"))
@@ -244,11 +270,12 @@ def test_a_match_says_why(tmp_path: Path) -> None:
     assert 0 <= match["distance"] < 1 and match["score"] > 0
 
 
+@pytest.mark.timeout(180)
 def test_the_sentence_of_the_readme(tmp_path: Path) -> None:
     shutil.copytree(DOCS, tmp_path / "docs")
     more = {"CODEXGATE_OLLAMA_URL": "http://127.0.0.1:9"}  # what embeds by default where no Ollama is
     command = [*COMMAND, "memory", "import", "docs/"]
-    subprocess.run(command, env=environment(tmp_path, more), cwd=tmp_path, timeout=50, check=True)
+    subprocess.run(command, env=environment(tmp_path, more), cwd=tmp_path, timeout=120, check=True)
     found = codexgate(tmp_path, "memory", "retrieve", "how do I add a backend", more=more)
     out = found.stdout.decode()
     assert out.startswith("[docs/guide.md:")
@@ -316,13 +343,14 @@ def test_bad_lines_are_told_and_the_rest_goes_on(tmp_path: Path) -> None:
         '{"content":""}',
         '{"content":"b","tags":["' + "x" * 300 + '"]}',
         '{"content":"c"}',
+        "oops",
     ]
     (tmp_path / "x.jsonl").write_text("\n".join(rows))
     _, err = told(tmp_path, "import", "x.jsonl", code=1)
     *bad, summary = err.splitlines()
-    assert [line.partition(": ")[0] for line in bad] == ["x.jsonl:2", "x.jsonl:3", "x.jsonl:4"]
+    assert [line.partition(": ")[0] for line in bad] == [f"x.jsonl:{n}" for n in (2, 3, 4, 6)]
     assert bad[0] == "x.jsonl:2: This is not JSON: invalid character (byte 0)."
-    assert summary == "codexgate: 2 imported, 0 there already, 3 failed."
+    assert summary == "codexgate: 2 imported, 0 there already, 4 failed."
     assert contents(tmp_path) == ["a", "c"]
 
 
@@ -331,24 +359,38 @@ def test_strictly_the_first_failure_is_the_end(bad: str, tmp_path: Path) -> None
     rows = [
         *(f'{{"content":"a {n}"}}' for n in range(130)),
         bad,
+        '{"content":"b"}',
+        "oops",
         *(f'{{"content":"b {n}"}}' for n in range(200)),
     ]
-    err = told(tmp_path, "import", "--strict", "-", stdin="\n".join(rows).encode(), code=1)[1]
-    assert err.splitlines()[0].startswith("-:131: ")
-    assert " 1 failed" in err
-    assert {f"a {n}" for n in range(130)} <= set(contents(tmp_path))
-    assert "b 199" not in contents(tmp_path)
+    text = "\n".join(rows).encode()
+    first, sums = told(tmp_path, "import", "--strict", "--dry-run", "-", stdin=text, code=1)[1].splitlines()
+    assert sums == "codexgate: 130 would be imported, 1 failed."
+    again, sums = told(tmp_path, "import", "--strict", "-", stdin=text, code=1)[1].splitlines()
+    assert first.startswith("-:131: ") and first == again
+    assert sums == "codexgate: 130 imported, 0 there already, 1 failed."
+    assert contents(tmp_path) == sorted(f"a {n}" for n in range(130))
+
+
+def test_strictly_a_folder_that_cannot_be_read_is_a_failure_too(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_text("a")
+    (tmp_path / "notes" / "lost.md").symlink_to("nowhere")
+    told(tmp_path, "import", "--strict", "notes", code=1)
+    assert contents(tmp_path) == []
 
 
 def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"a": 1}')
     (tmp_path / "binary").write_bytes(b"\0\1")
     (tmp_path / "good.txt").write_text("good")
-    err = told(tmp_path, "import", "x.json", "binary", "good.txt", code=1)[1]
+    (tmp_path / "export.zip").write_bytes(b"PK\3\4\0")
+    err = told(tmp_path, "import", "x.json", "binary", "export.zip", "good.txt", code=1)[1]
     assert err.splitlines() == [
         "x.json: Neither an export that is known here nor a table with a column `content`; see --format.",
         "binary: It is no text.",
-        "codexgate: 1 imported, 0 there already, 2 failed.",
+        "export.zip: It is no text. Unpack a zip file and name what is in it.",
+        "codexgate: 1 imported, 0 there already, 3 failed.",
     ]
     memory(tmp_path, "import", "--format", "text", "x.json")
     assert contents(tmp_path) == ["good", '{"a": 1}']
@@ -481,7 +523,10 @@ def test_a_store_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None
         failed = codexgate(tmp_path, "memory", *command, more=more)
         assert failed.returncode == 6
         (line,) = failed.stderr.decode().splitlines()
-        assert line == "codexgate: Postgres at 127.0.0.1:9/x cannot be used: connection refused."
+        assert line == (
+            "codexgate: Postgres at 127.0.0.1:9/x cannot be used: connection refused. "
+            "Is it running? `codexgate config` says where memory.database_url comes from."
+        )
 
 
 def test_a_model_that_fails_beside_others_is_told(tmp_path: Path) -> None:
@@ -492,6 +537,14 @@ def test_a_model_that_fails_beside_others_is_told(tmp_path: Path) -> None:
     out, err = told(tmp_path, "retrieve", "--all", "what is in the cupboard?")
     assert "tea is" in out
     assert err == ("codexgate: What is kept was embedded by gone, which is not known here.\n")
+
+
+def test_the_only_model_that_fails_is_told_once(tmp_path: Path) -> None:
+    memory(tmp_path, "persist", "tea is in the cupboard")
+    with sqlite3.connect(tmp_path / "kept" / "memory.db") as database:
+        database.execute("UPDATE space SET model = 'gone/model'")
+    out, err = told(tmp_path, "retrieve", "what is in the cupboard?", code=6)
+    assert (out, err.count("embedded by gone")) == ("", 1)
 
 
 # Crashes
@@ -519,9 +572,16 @@ KILLS = 5
     ("way", "seed"), [*(("an import", seed) for seed in range(3)), ("two imports", 0), ("a gate", 0)]
 )
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.timeout(180)
 def test_nothing_acknowledged_is_lost_or_there_twice_after_kills(
-    kind: str, way: str, seed: int, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str,
+    way: str,
+    seed: int,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    unhurried(monkeypatch)
     place: Place = Sqlite(tmp_path)
     if kind == "postgres":
         place = InPostgres(request.getfixturevalue("postgres"))
@@ -539,7 +599,7 @@ def test_an_import_that_is_interrupted_goes_on(tmp_path: Path) -> None:
         acknowledged = [process.stdout.readline()]
         process.send_signal(signal.SIGINT)
         acknowledged += process.stdout.read().splitlines()
-        first, second = process.stderr.read().decode().splitlines()
+        *_, first, second = process.stderr.read().decode().splitlines()  # on a slow machine after its counts
     assert process.returncode == 130
     assert first == "codexgate: interrupted; what is imported stays, and the same command goes on from there."
     assert "imported" in second
@@ -628,13 +688,7 @@ def test_namespaces_are_completed(kept: Path) -> None:
         ("chat --memory d", "default"),
         ("memory reembed -m demo", "demo-embed"),
     ]:
-        asked = {
-            "_CODEXGATE_COMPLETE": "complete_bash",
-            "COMP_WORDS": f"codexgate {words}",
-            "COMP_CWORD": str(len(words.split())),
-        }
-        answer = codexgate(kept, more=asked)
-        assert (answer.stdout.decode().split(), answer.stderr) == ([completed], b"")
+        assert complete(kept, f"codexgate {words}") == [completed]
 
 
 # On a terminal
@@ -684,9 +738,9 @@ def test_tables_fit_80_columns(tmp_path: Path) -> None:
 
 def test_a_terminal_sees_a_table_of_what_matches(kept: Path) -> None:
     rows = seen(kept, "retrieve", "the red report of the ocean", "-k", "1").splitlines()
-    assert rows[0].split() == ["SCORE", "WHY", "WHERE", "SUMMARY"]
-    assert re.fullmatch(r"\d\.\d{3}  meaning words  - +the red report of the ocean", rows[1])
-    assert seen(kept, "retrieve", "x", "-n", "none") == "codexgate: nothing matches.\r\n"
+    assert rows[0].split() == ["DISTANCE", "WHY", "WHERE", "SUMMARY"]
+    assert re.fullmatch(r"0\.\d{3}     meaning words  - +the red report of the ocean", rows[1])
+    assert seen(kept, "retrieve", "x", "--tag", "none") == "codexgate: nothing matches.\r\n"
 
 
 def test_a_terminal_sees_a_bar_while_it_is_imported(tmp_path: Path) -> None:
@@ -695,6 +749,32 @@ def test_a_terminal_sees_a_bar_while_it_is_imported(tmp_path: Path) -> None:
     assert "100%  300 entries" in shown
     assert "/s" in shown
     assert shown.endswith("codexgate: 300 imported, 0 there already, 0 failed.\r\n")
+
+
+def test_no_import_is_done_before_its_end(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text(lines({"content": f"{n}"} for n in range(2 * BATCH + 1)))
+    shown: list[tuple[int, float | None]] = []
+    news = Counting(lambda done, part: shown.append((done, part)), pytest.fail)
+    Import(Documents([str(tmp_path / "x.jsonl")]), Options(), Tally(), news).rehearse()
+    assert [done for done, _ in shown] == [BATCH, 2 * BATCH, 2 * BATCH + 1]
+    assert [part == 1.0 for _, part in shown] == [False, False, True]
+
+
+def test_a_bar_takes_nothing_of_what_is_printed(tmp_path: Path) -> None:
+    name = "long " * 15 + ".jsonl"
+    (tmp_path / name).write_text(lines([*({"content": f"memory number {n}"} for n in range(99)), {"x": 1}]))
+    shown = seen(tmp_path, "import", "--json", name, out=tmp_path / "out.jsonl")
+    assert f"{name}:100: Object missing required field `content`." in shown
+    assert "{" not in shown
+    *rows, sums = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert [row["line"] for row in rows] == [*range(1, 100)] and sums["imported"] == 99
+    printed = re.findall(r"\{.*\}", seen(tmp_path, "import", "--json", name))  # a line each, however long
+    assert [json.loads(row) for row in printed[:-1]] == [row | {"deduped": True} for row in rows]
+
+
+def test_a_namespace_may_look_like_markup(tmp_path: Path) -> None:
+    memory(tmp_path, "persist", "a", "-n", "[/x]")
+    assert "100%  1 entries of [/x]" in seen(tmp_path, "reembed", "-n", "[/x]")
 
 
 # Tables
@@ -708,6 +788,11 @@ def test_tables_fit(width: int) -> None:
     match = Match(ENTRY, 0.1, ("meaning", "words"), 0.5)
     for table in (match_table([match], Paint(False), width), entry_table([ENTRY], Paint(False), width)):
         assert max(map(cell_len, table)) <= max(width, 70)
+
+
+def test_a_match_by_words_alone_has_no_distance() -> None:
+    table = match_table([Match(ENTRY, None, ("words",), 0.5)], Paint(False), 80)
+    assert table[1].split() == ["-", "words", "a.md:7", "summary"]
 
 
 def test_in_a_pipe_a_table_is_as_wide_as_it_is() -> None:

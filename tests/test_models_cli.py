@@ -4,13 +4,15 @@ import asyncio
 import io
 import json
 import signal
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
 from codexgate.cli import models, table
-from codexgate.cli.progress import progress
+from codexgate.cli.progress import counting, progress
 from codexgate.cli.terminal import Paint
 from codexgate.errors import GateError
 from codexgate.gate import Gate
@@ -289,3 +291,40 @@ def test_progress_on_a_terminal_is_a_bar_for_each_part_and_the_total(monkeypatch
     assert "4.0/4.0 MB" in last
     assert "fedcba987654" in last
     assert "5.0/6.0 MB" in last[last.index("total") :]
+
+
+def test_a_count_elsewhere_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    for every, counted in ((0.0, ["256 entries of \\x1b, 50%", "1,300 entries of \\x1b"]), (3600.0, [])):
+        monkeypatch.setattr("codexgate.cli.progress.EVERY", every)
+        file = io.StringIO()
+        with counting(file, "entries of \x1b", colour=False) as news:
+            news.show(256, 0.5)
+            news.show(1300, None)
+            news.say("x:100: bad\x1b")
+            news.show(2000, 1.0)  # what it came to is told by others
+        assert file.getvalue().splitlines() == [*counted, "x:100: bad\\x1b"]
+
+
+def test_a_count_on_a_terminal_is_a_bar_below_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    file = Tty()
+    with counting(file, "entries of [/x]", colour=False) as news:
+        news.show(256, None)
+        news.say("em.jsonl:100: [b]bad[/b] " + "long " * 30)
+        unknown = file.getvalue()
+        news.show(600, 1.0)
+    assert "em.jsonl:100: [b]bad[/b] " + "long " * 30 in unknown
+    assert "%" not in unknown and "--:--" not in unknown
+    assert "100%  600 entries of [/x]" in file.getvalue()
+
+
+@pytest.mark.parametrize("show", [progress, counting])
+def test_what_is_printed_elsewhere_passes_no_bar(show: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    out, file = io.StringIO(), Tty()
+    monkeypatch.setattr("sys.stdout", out)
+    with show(file, "entries", colour=False) if show is counting else show(file, colour=False):
+        sys.stdout.write("x" * 200 + "\n")
+    assert out.getvalue() == "x" * 200 + "\n"
+    assert "x" not in file.getvalue()

@@ -20,6 +20,7 @@ from codexgate.cli.terminal_view import Rendered
 from codexgate.errors import Fault
 from codexgate.events import (
     Approval,
+    Citation,
     Commentary,
     Done,
     Event,
@@ -28,6 +29,7 @@ from codexgate.events import (
     Notice,
     Plan,
     ReasoningDelta,
+    Retrieved,
     Step,
     TextDelta,
     ToolEvent,
@@ -170,6 +172,29 @@ def test_a_notice_goes_to_standard_error() -> None:
     assert told.getvalue() == "codexgate: another\\x1b model\n"
 
 
+@pytest.mark.parametrize("lines", [False, True])
+def test_json_tells_a_notice_once(lines: bool) -> None:
+    out, told = io.BytesIO(), io.StringIO()
+    show(Json(out, status(told), lines=lines), [Notice("k", "no\x1b memory"), Done("stop")])
+    assert told.getvalue() == ("" if lines else "codexgate: no\\x1b memory\n")
+    assert (b'"type":"notice"' in out.getvalue()) == lines
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_json_has_what_was_put_before_the_question(lines: bool) -> None:
+    out = io.BytesIO()
+    events: list[Event] = [
+        Retrieved((Citation("m1", "work", "notes.md", 0.5),), 7, "block"),
+        TextDelta("a"),
+        Done("stop"),
+    ]
+    show(Json(out, status(), lines=lines), events)
+    assert json.loads(out.getvalue().splitlines()[-1])["retrieval_context"] == {
+        "citations": [{"id": "m1", "namespace": "work", "source": "notes.md", "score": 0.5}],
+        "tokens_injected": 7,
+    }
+
+
 def test_json_is_one_object() -> None:
     out = io.BytesIO()
     events: list[Event] = [ReasoningDelta("hm"), TextDelta("a\x9b"), Usage(3, 4, 1, 2), Done("length")]
@@ -189,6 +214,7 @@ def test_json_is_one_object() -> None:
             "cached_tokens": 2,
             "estimated": False,
         },
+        "retrieval_context": None,
         "finish_reason": "length",
         "session": "s",
     }

@@ -283,13 +283,14 @@ class Memory:
             match each:
                 case GateError():
                     failed.append(each)
-                    log.warning("retrieve.part", extra={"fields": {"reason": each.fault.message}})
                 case BaseException():
                     raise each
                 case _:
                     meant.append(strong(each))
         if failed and not meant:
             raise failed[0]
+        for error in failed:
+            log.warning("retrieve.part", extra={"fields": {"reason": error.fault.message}})
         return meant
 
     async def _near_by(

@@ -6,7 +6,6 @@ knows a backend, HTTP, or how an answer looks.
 
 import asyncio
 import contextlib
-import difflib
 import os
 import sys
 from collections.abc import Callable
@@ -20,13 +19,13 @@ from ..assemble import open_gate, open_memory
 from ..chat import Effort, Format, Part, Retrieval
 from ..dialects.codex.ask import Sandbox
 from ..errors import GateError, invalid
-from ..memory import Memory
 from ..settings import Settings, load_settings
 from ..stores.sqlite import Sessions
 from . import attach
 from .complete import chat_models, namespaces, sessions
+from .memory_use import tell_of_unknown
 from .render import Json, Plain, Status, View
-from .terminal import AsJson, Colour, ConfigFile, Paint, config_file, existing_folder, say, wants_colour
+from .terminal import AsJson, Colour, ConfigFile, Paint, config_file, existing_folder, wants_colour
 from .turn import Ask, Conversation, Options, latest
 
 Approvals = Literal["never", "ask"]
@@ -136,7 +135,8 @@ async def _converse(
     consent = _consent(paint) if settings.codex.approvals == "ask" else None
     async with open_memory(settings) as memory, open_gate(settings, memory=memory) as gate:
         if options.retrieval:
-            await _tell_of_nothing(memory, options.retrieval.namespace)
+            with contextlib.suppress(GateError):  # a memory that fails is told with the answer
+                await tell_of_unknown(memory, [options.retrieval.namespace])
         talk = Conversation(gate, options, sessions, session, consent)
         await talk.load()
         if parts:
@@ -145,15 +145,6 @@ async def _converse(
         from .repl import Repl  # an answer into a pipe does not pay for prompt_toolkit
 
         await Repl(talk, make_view, paint).run(settings.data_dir / "history")
-
-
-async def _tell_of_nothing(memory: Memory, namespace: str) -> None:
-    """Say it where no memory can be put before: a name may be misspelled."""
-    with contextlib.suppress(GateError):  # a memory that fails is told with the answer
-        known = [name for name, *_ in await memory.namespaces()]
-        if namespace not in known:
-            near = difflib.get_close_matches(namespace, known, 1)
-            say(f"There is no memory in '{namespace}'." + (f" Did you mean {near[0]}?" if near else ""))
 
 
 def _view(colour: Colour, stream: bool | None, *, raw: bool, as_json: bool = False) -> View:

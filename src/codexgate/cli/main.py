@@ -5,6 +5,7 @@ completions: `codexgate --help` reads the table. Nothing here knows what a comma
 """
 
 import importlib
+import logging
 import sys
 from typing import Annotated, Any
 
@@ -64,6 +65,7 @@ def root(
     ] = False,
 ) -> None:
     """One local port for the Codex agent, Ollama's models and one memory."""
+    logging.getLogger("codexgate").addHandler(logging.NullHandler())  # a command tells what went wrong itself
     ctx.obj = Globals(color)
 
 

@@ -4,27 +4,27 @@ Turns the command line into calls of the memory's use case and what comes of the
 no store and no model; how entries look is `memory_view`'s, and what files hold `imports`'.
 """
 
-import asyncio
 import logging
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, TextIO, TypeVar
+from typing import Annotated, TextIO
 
 import typer
 
-from ..assemble import open_memory
+from ..drafts import CONTENT, LIMIT
 from ..errors import Fault, GateError, invalid
 from ..imports.formats import Format
 from ..memory import Memory
-from ..records import Draft, Entry, Filter, Kept
+from ..records import Draft, Entry, Filter, Kept, Match
 from ..settings import Settings, load_settings
 from . import memory_view as view
 from .complete import embedding_models, namespaces
 from .documents import STDIN, Documents, read_text, replacing
+from .memory_use import newest, tell_of_nothing, to_reembed, with_memory
 from .table import terminal_width
 from .terminal import (
     AsJson,
@@ -37,8 +37,6 @@ from .terminal import (
     say,
     wants_colour,
 )
-
-T = TypeVar("T")
 
 app = typer.Typer(help="Keep, find, import, export, list and forget memories.", no_args_is_help=True)
 
@@ -85,7 +83,7 @@ def persist(
     async def keep(memory: Memory) -> Kept:
         return await memory.persist(draft, force=force)
 
-    kept = _with_memory(settings, keep)
+    kept = with_memory(settings, keep)
     if as_json:
         print_line(json_text(view.entry_object(kept.entry) | {"deduped": kept.deduped}))
     else:
@@ -100,7 +98,7 @@ def retrieve(
     query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
     namespace: Namespaces = None,
     everywhere: Annotated[bool, typer.Option("--all", help="Look in every namespace.")] = False,
-    limit: Annotated[int, typer.Option("-k", metavar="N", help="How many at most, up to 50.")] = 10,
+    limit: Annotated[int, typer.Option("-k", metavar="N", min=1, max=LIMIT, help="How many at most.")] = 10,
     tag: Tags = None,
     since: Annotated[
         str, typer.Option(metavar="WHEN", help="Made since a date (2026-01-31) or for so long (7d, 12h).")
@@ -117,14 +115,18 @@ def retrieve(
     settings = _settings(ctx)
     names = () if everywhere else tuple(namespace or (settings.memory.default_namespace,))
     wanted = Filter(names, tuple(tag or ()), since=_since(since, datetime.now().astimezone()))
-    matches = _with_memory(settings, lambda memory: memory.retrieve(query, wanted, limit))
+
+    async def find(memory: Memory) -> Sequence[Match]:
+        matches = await memory.retrieve(query, wanted, limit)
+        if not matches:
+            await tell_of_nothing(memory, names)
+        return matches
+
+    matches = with_memory(settings, find)
     if as_json:
         print_line(json_text([view.match_object(match) for match in matches]))
-    elif sys.stdout.isatty():
-        if matches:
-            _print_all(view.match_table(matches, _paint(ctx), terminal_width()))
-        else:
-            say("nothing matches.")
+    elif matches and sys.stdout.isatty():
+        _print_all(view.match_table(matches, _paint(ctx), terminal_width()))
     else:
         sys.stdout.write("\n".join(map(view.match_text, matches)))
 
@@ -199,7 +201,7 @@ def export(
                 file.writelines(f"{json_text(view.vectored_object(found))}\n" for found in batch)
 
     with nullcontext(sys.stdout) if output in (None, Path(STDIN)) else replacing(output) as file:
-        _with_memory(_settings(ctx), lambda memory: write(memory, file))
+        with_memory(_settings(ctx), lambda memory: write(memory, file))
 
 
 @app.command("list")
@@ -213,10 +215,17 @@ def list_(
 ) -> None:
     """List entries, the newest first."""
     wanted = Filter(tuple(namespace or ()), tuple(tag or ()))
-    entries = _with_memory(_settings(ctx), lambda memory: _newest(memory, wanted, limit))
+
+    async def look(memory: Memory) -> list[Entry]:
+        entries = await newest(memory, wanted, limit)
+        if not entries:
+            await tell_of_nothing(memory, wanted.namespaces)
+        return entries
+
+    entries = with_memory(_settings(ctx), look)
     if as_json:
         print_line(json_text([view.entry_object(entry) for entry in entries]))
-    else:
+    elif entries:
         _print_all(view.entry_table(entries, _paint(ctx), _width()))
 
 
@@ -241,15 +250,16 @@ def delete(
         say("nothing was deleted.")
         raise typer.Exit(1)
     wanted = list(dict.fromkeys(ids or ()))
-    gone = _with_memory(
+    gone = with_memory(
         settings, lambda memory: memory.clear(namespace) if namespace else memory.delete(wanted)
     )
     if gone < max(len(wanted), 1):
-        what = (
-            f"There is nothing in the namespace {namespace}."
-            if namespace
-            else (f"{gone} of {len(wanted)} were deleted; nothing has the other ids.")
-        )
+        if namespace:
+            what = f"There is nothing in the namespace {namespace}."
+        elif not gone:
+            what = f"Nothing has {'this id' if len(wanted) == 1 else 'these ids'}; nothing was deleted."
+        else:
+            what = f"{gone} of {len(wanted)} were deleted; nothing has the other ids."
         raise GateError(Fault("not_found", what, "`codexgate memory list` shows what there is."))
     say(f"{gone:,} {'entry is' if gone == 1 else 'entries are'} deleted.")
 
@@ -257,14 +267,16 @@ def delete(
 @app.command("namespaces")
 def namespaces_(ctx: typer.Context, as_json: AsJson = False, config: ConfigFile = None) -> None:  # noqa: ARG001
     """List the namespaces, with what embedded them."""
-    found = _with_memory(_settings(ctx), lambda memory: memory.namespaces())
+    found = with_memory(_settings(ctx), lambda memory: memory.namespaces())
+    if not found:
+        say("there is no memory yet.")
     if as_json:
         print_line(
             json_text(
                 [dict(zip(("name", "entries", "model", "dimension"), each, strict=True)) for each in found]
             )
         )
-    else:
+    elif found:
         _print_all(view.namespace_table(found, _paint(ctx), _width()))
 
 
@@ -294,8 +306,9 @@ def reembed(
 
     async def embed(memory: Memory) -> dict[str, int]:
         done = {}
-        for name in await _to_reembed(memory, model, namespace):
-            with counting(sys.stderr, name, colour=wants_colour(ctx.obj.colour, sys.stderr)) as news:
+        for name in await to_reembed(memory, model, namespace):
+            colour = wants_colour(ctx.obj.colour, sys.stderr)
+            with counting(sys.stderr, f"entries of {name}", colour=colour) as news:
                 async with aclosing(memory.reembed(name, model)) as steps:
                     async for count, total in steps:
                         news.show(count, count / total if total else 1.0)
@@ -303,7 +316,7 @@ def reembed(
         return done
 
     try:
-        done = _with_memory(settings, embed)
+        done = with_memory(settings, embed)
     except KeyboardInterrupt:
         say("interrupted; the same command goes on from there, and the old vectors serve until it is done.")
         raise
@@ -317,7 +330,6 @@ def reembed(
 
 
 def _settings(ctx: typer.Context) -> Settings:
-    logging.getLogger("codexgate").addHandler(logging.NullHandler())  # a store's failure is told as one
     logging.getLogger("codexgate.memory").addHandler(_Warnings())
     return load_settings(config=config_file(ctx)).settings
 
@@ -329,42 +341,19 @@ class _Warnings(logging.Handler):
         say(getattr(record, "fields", {}).get("reason", record.getMessage()))
 
 
-def _with_memory(settings: Settings, use: Callable[[Memory], Awaitable[T]]) -> T:
-    async def open_and_use() -> T:
-        async with open_memory(settings) as memory:
-            return await use(memory)
-
-    return asyncio.run(open_and_use())
-
-
-async def _newest(memory: Memory, wanted: Filter, limit: int) -> list[Entry]:
-    newest: list[Entry] = []
-    async with aclosing(memory.export(wanted, newest_first=True)) as batches:
-        async for batch in batches:
-            newest += [found.entry for found in batch]
-            if 0 < limit <= len(newest):
-                return newest[:limit]
-    return newest
-
-
-async def _to_reembed(memory: Memory, model: str, wanted: Sequence[str] | None) -> list[str]:
-    """The namespaces that are wanted, or those whose vectors `model` would not make. Raises GateError."""
-    if not wanted:
-        return await memory.outdated(model)
-    there = {name for name, *_ in await memory.namespaces()}
-    for name in wanted:
-        if name not in there:
-            raise GateError(Fault("not_found", f"There is nothing in the namespace {name}."))
-    return [*wanted]
-
-
 def _content(text: str | None, file: Path | None) -> str:
-    """What is to be kept. Raises GateError."""
+    """What is to be kept, no more than one memory may hold. Raises GateError."""
     if text is not None and file:
         raise typer.BadParameter("A text and --file exclude each other.")
     if text is None and file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise invalid("There is nothing to keep.", advice="Give a text, or pipe one in.")
-    return read_text(file) if text in (None, STDIN) else text
+    content = read_text(file) if text is None or text == STDIN else text
+    if len(content) > CONTENT:
+        raise invalid(
+            f"This has {len(content):,} characters; one memory has at most {CONTENT:,}.",
+            advice="`codexgate memory import FILE` cuts a text into several.",
+        )
+    return content
 
 
 def _pair(text: str) -> tuple[str, str]:

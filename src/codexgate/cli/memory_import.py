@@ -29,8 +29,11 @@ from .terminal import json_text
 
 BATCH = 256
 """Drafts that are embedded together and kept in one transaction."""
+NEARLY = 0.99
+"""The part that is shown when all is read and not yet kept."""
 
 BINARY = "It is no text."
+ZIP = "It is no text. Unpack a zip file and name what is in it."
 UNKNOWN = "Neither an export that is known here nor a table with a column `content`; see --format."
 
 
@@ -70,11 +73,12 @@ class Tally(msgspec.Struct):
 
 
 class Read(NamedTuple):
-    """A draft on its way, and where it comes from."""
+    """A draft on its way, or why there is none, and where it comes from."""
 
     document: Document
-    draft: Draft
     line: int
+    draft: Draft | None
+    reason: str = ""
 
 
 class Import:
@@ -86,7 +90,9 @@ class Import:
         self._options = options
         self._tally = tally
         self._news = news
-        self._size = sum(document.size for document in files.found)
+        piped = any(document.file is None for document in files.found)
+        self._size = 0 if piped else sum(document.size for document in files.found)
+        """Bytes of all; 0 when unknown."""
         tally.skipped += files.skipped
 
     def run(self, settings: Settings) -> None:
@@ -95,35 +101,46 @@ class Import:
             closing = AsyncExitStack()
             memory = runner.run(closing.enter_async_context(open_memory(settings)))
             try:
-                self._each(lambda batch: self._keep(runner, memory, batch))
+                self._each(lambda batch: self._keep(runner, memory, batch), checked=self._options.strict)
             finally:
                 runner.run(closing.aclose())
 
     def rehearse(self) -> None:
         """Keep nothing, and show what would be kept."""
-        self._each(self._show)
+        self._each(self._show, checked=True)
 
-    def _each(self, use: Callable[[list[Read]], None]) -> None:
+    def _each(self, use: Callable[[list[Read]], None], *, checked: bool) -> None:
         """Hand what is read to `use`, many at once; in strict mode up to the first failure."""
         batch: list[Read] = []
         for problem in self._files.unreadable:
             self._fail(problem)
-        for document, item, done in self._read():
-            if isinstance(item, Bad):
-                self._fail(f"{_place(document, item.line)}: {item.message}")
-            else:
-                batch.append(Read(document, self._filled(item.draft), item.line))
-            if len(batch) == BATCH or self._is_over:
-                use(batch)
-                batch = []
-                self._show_progress(done / self._size if self._size else 0.0)
             if self._is_over:
                 return
+        for document, item, done in self._read():
+            batch.append(self._taken(document, item, checked))
+            if len(batch) == BATCH or (self._options.strict and batch[-1].reason):
+                use(batch)
+                batch = []
+                if self._is_over:
+                    return
+                self._show_progress(min(done / self._size, NEARLY) if self._size else None)
         use(batch)
         self._show_progress(1.0)
 
-    def _show_progress(self, part: float) -> None:
-        self._news.show(self._tally.imported + self._tally.present, min(part, 1.0))
+    def _taken(self, document: Document, item: Item, checked: bool) -> Read:
+        """What is to become of an item; `checked`: whether its draft can be kept is looked at now."""
+        if isinstance(item, Bad):
+            return Read(document, item.line, None, item.message)
+        draft = self._filled(item.draft)
+        try:
+            if checked:
+                entry_of(draft, draft.namespace, time.time())
+        except GateError as error:
+            return Read(document, item.line, None, error.fault.text)
+        return Read(document, item.line, draft)
+
+    def _show_progress(self, part: float | None) -> None:
+        self._news.show(self._tally.imported + self._tally.present, part)
 
     @property
     def _is_over(self) -> bool:
@@ -143,7 +160,7 @@ class Import:
 
     def _items(self, document: Document, file: Opened | None) -> Iterator[Item]:
         if file is None:
-            return self._refused(document, BINARY)
+            return self._refused(document, ZIP if document.path.lower().endswith(".zip") else BINARY)
         format = self._options.format or detect(file.head, document.path)
         if format is None:
             return self._refused(document, UNKNOWN)
@@ -157,14 +174,19 @@ class Import:
             self._tally.skipped += 1
 
     def _keep(self, runner: asyncio.Runner, memory: Memory, batch: list[Read]) -> None:
-        drafts = [each.draft for each in batch]
+        drafts = [each.draft for each in batch if each.draft]
+        outcomes = iter(runner.run(memory.persist_many(drafts, force=True)))
         mismatch: GateError | None = None
-        for each, kept in zip(batch, runner.run(memory.persist_many(drafts, force=True)), strict=True):
+        for each in batch:
+            if not each.draft:
+                self._fail(f"{_place(each)}: {each.reason}")
+                continue
+            kept = next(outcomes)
             if isinstance(kept, GateError):
                 if kept.fault.code == "dimension_mismatch":
                     mismatch = kept
                 else:
-                    self._refuse(each, kept)
+                    self._fail(f"{_place(each)}: {kept.fault.text}")
                 continue
             if kept.deduped:
                 self._tally.present += 1
@@ -177,13 +199,11 @@ class Import:
 
     def _show(self, batch: list[Read]) -> None:
         for each in batch:
-            try:
-                entry_of(each.draft, each.draft.namespace, time.time())
-            except GateError as error:
-                self._refuse(each, error)
-            else:
+            if each.draft:
                 self._tally.imported += 1
                 self._tell(each, draft_object(each.draft))
+            else:
+                self._fail(f"{_place(each)}: {each.reason}")
 
     def _filled(self, draft: Draft) -> Draft:
         namespace = self._options.namespace or draft.namespace or self._options.default
@@ -200,13 +220,10 @@ class Import:
             place = {"file": each.document.shown, "line": each.line}
             sys.stdout.write(json_text(place | what) + "\n")
 
-    def _refuse(self, each: Read, error: GateError) -> None:
-        self._fail(f"{_place(each.document, each.line)}: {error.fault.text}")
-
     def _fail(self, line: str) -> None:
         self._tally.failed += 1
         self._news.say(line)
 
 
-def _place(document: Document, line: int) -> str:
-    return f"{document.shown}:{line}" if line else document.shown
+def _place(each: Read) -> str:
+    return f"{each.document.shown}:{each.line}" if each.line else each.document.shown

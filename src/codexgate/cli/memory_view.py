@@ -13,10 +13,10 @@ MOST = {"WHERE": 26, "NAMESPACE": 20}
 
 
 def match_table(matches: Sequence[Match], paint: Paint, width: int) -> list[str]:
-    """A line for each match: score, why, where it stands, what it is about."""
+    """A line for each match: how far it is from the question, why, where it stands, what it is about."""
     several = _several([match.entry for match in matches])
     columns = {
-        "SCORE": [f"{match.score:.3f}" for match in matches],
+        "DISTANCE": ["-" if match.distance is None else f"{match.distance:.3f}" for match in matches],
         "WHY": [" ".join(match.why) for match in matches],
         "WHERE": [where(match.entry, several) for match in matches],
         "SUMMARY": [match.entry.summary for match in matches],

@@ -1,7 +1,8 @@
-"""The progress of a long installation: bars on a terminal, now and then a line elsewhere."""
+"""The progress of long work: bars on a terminal, now and then a line elsewhere."""
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, TextIO
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
@@ -21,7 +23,7 @@ from . import table
 from .terminal import escape_line
 
 EVERY = 5.0
-"""Seconds between two lines about the same part."""
+"""Seconds between two lines about the same."""
 
 
 @contextmanager
@@ -30,7 +32,6 @@ def progress(file: TextIO, *, colour: bool) -> Iterator[Callable[[Progress], Non
     if not file.isatty():
         yield _Lines(file).feed
         return
-    console = Console(file=file, color_system="standard" if colour else None, highlight=False)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
@@ -38,43 +39,58 @@ def progress(file: TextIO, *, colour: bool) -> Iterator[Callable[[Progress], Non
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with bar.Progress(*columns, console=console, expand=True) as bars:
+    with _bars(file, columns, colour) as bars:
         yield _Parts(bars).feed
 
 
 class Counting(NamedTuple):
     """A long work that is counted."""
 
-    show: Callable[[int, float], None]
-    """What is done so far: how many, and what part of all that is (0 to 1)."""
+    show: Callable[[int, float | None], None]
+    """What is done so far: how many, and what part of all that is (0 to 1); `None` when nobody knows."""
     say: Callable[[str], None]
     """Tell a line, above the bar if there is one."""
 
 
 @contextmanager
 def counting(file: TextIO, what: str, *, colour: bool) -> Iterator[Counting]:
-    """A bar with rate and remaining time on a terminal; elsewhere nothing but what is said."""
+    """A bar with rate and remaining time on a terminal, elsewhere a line now and then; of so many `what`."""
+    what = escape_line(what)
     if not file.isatty():
-        yield Counting(
-            lambda _done, _part: None, lambda line: print(escape_line(line), file=file, flush=True)
-        )
+        counts = _Counts(file, what)
+        yield Counting(counts.show, counts.say)
         return
-    console = Console(file=file, color_system="standard" if colour else None, highlight=False)
     columns = (
         BarColumn(bar_width=None),
-        TextColumn("{task.percentage:>3.0f}%  {task.fields[done]:,} {task.description}"),
+        TextColumn("{task.fields[part]}{task.fields[done]:,} {task.description}", markup=False),
         TextColumn("{task.fields[rate]:,.0f}/s"),
         TimeRemainingColumn(compact=True),
     )
     begun = time.monotonic()
-    with bar.Progress(*columns, console=console, expand=True) as bars:
-        task = bars.add_task(what, total=1.0, done=0, rate=0.0)
+    with _bars(file, columns, colour) as bars:
+        task = bars.add_task(what, total=None, part="", done=0, rate=0.0)
 
-        def show(done: int, part: float) -> None:
+        def show(done: int, part: float | None) -> None:
             rate = done / max(time.monotonic() - begun, 0.001)
-            bars.update(task, completed=part, done=done, rate=rate)
+            if part is None:
+                bars.update(task, done=done, rate=rate)
+            else:
+                bars.update(task, total=1.0, completed=part, part=f"{part:4.0%}  ", done=done, rate=rate)
 
-        yield Counting(show, lambda line: console.print(escape_line(line), markup=False, soft_wrap=True))
+        yield Counting(show, lambda line: bars.console.print(escape_line(line)))
+
+
+def _bars(file: TextIO, columns: Sequence[ProgressColumn], colour: bool) -> bar.Progress:
+    """Bars above which is printed what a terminal shows, as it is; what goes elsewhere is none of theirs."""
+    console = Console(
+        file=file,
+        color_system="standard" if colour else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
+    return bar.Progress(*columns, console=console, expand=True, redirect_stdout=sys.stdout.isatty())
 
 
 class _Parts:
@@ -90,7 +106,7 @@ class _Parts:
         """Move the bars."""
         if not news.total:
             if news.status != self._status:
-                self._bars.console.print(escape_line(news.status), markup=False)
+                self._bars.console.print(escape_line(news.status))
             self._status = news.status
             return
         if news.part not in self._tasks:
@@ -127,6 +143,27 @@ class _Lines:
         self._last, self._said = what, float("inf") if complete else time.monotonic()
         amount = f" {table.size(news.completed) or '0 B'} of {table.size(news.total)}" if news.total else ""
         self._file.write(f"{escape_line(news.status)}{amount}\n")
+        self._file.flush()
+
+
+class _Counts:
+    """A line about the count every few seconds; what it came to in the end, others tell."""
+
+    def __init__(self, file: TextIO, what: str) -> None:
+        self._file = file
+        self._what = what
+        self._said = time.monotonic()
+
+    def show(self, done: int, part: float | None) -> None:
+        """Say it, if it is time."""
+        if part == 1.0 or time.monotonic() - self._said < EVERY:
+            return
+        self._said = time.monotonic()
+        self.say(f"{done:,} {self._what}" + ("" if part is None else f", {part:.0%}"))
+
+    def say(self, line: str) -> None:
+        """Write a line."""
+        self._file.write(f"{escape_line(line)}\n")
         self._file.flush()
 
 

@@ -9,7 +9,18 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol, TextIO
 
-from ..events import Commentary, Event, FileChange, Notice, Plan, ReasoningDelta, TextDelta, ToolEvent, Usage
+from ..events import (
+    Commentary,
+    Event,
+    FileChange,
+    Notice,
+    Plan,
+    ReasoningDelta,
+    Retrieved,
+    TextDelta,
+    ToolEvent,
+    Usage,
+)
 from ..flat import Flat
 from ..fold import Reply
 from .terminal import Paint, escape, escape_line, json_text
@@ -146,10 +157,12 @@ class Json:
         self._status.begin(model)
 
     def feed(self, event: Event) -> None:
-        """Write `event` when it is worth a line; how the turn ended stands in the last one."""
-        line = event_object(event) if self._lines else None
-        if line is not None:
-            self._write(line)
+        """Write `event` when it is worth a line; without lines, notices go to standard error."""
+        if self._lines:
+            if (line := event_object(event)) is not None:
+                self._write(line)
+        elif isinstance(event, Notice):
+            self._status.notice(event.text)
 
     def flush(self) -> None:
         """Nothing waits."""
@@ -209,9 +222,14 @@ def reply_object(reply: Reply, model: str, session: str) -> dict[str, Any]:
         "reasoning": reply.reasoning,
         "tool_calls": calls,
         "usage": _usage(reply.usage) if reply.usage else None,
+        "retrieval_context": _retrieval(reply.retrieved) if reply.retrieved else None,
         "finish_reason": reply.reason,
         "session": session or None,
     }
+
+
+def _retrieval(put_in: Retrieved) -> dict[str, Any]:
+    return {"citations": put_in.citations, "tokens_injected": put_in.tokens}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -21,6 +21,11 @@ class _Turn(NamedTuple):
     asked: bool
     text: str
     created: float
+    attached: str = ""
+
+    @property
+    def whole(self) -> str:
+        return "\n\n".join(filter(None, (self.text, self.attached)))
 
 
 class _Author(msgspec.Struct):
@@ -119,11 +124,11 @@ def of_claude(text: str, path: str) -> Iterator[Draft]:  # noqa: ARG001 - a Shap
     turns = []
     for message in chat.chat_messages:
         blocks = [block.text for block in message.content or () if block.type == "text" and block.text]
-        texts = blocks or [message.text or ""]
-        texts += [each.extracted_content for each in message.attachments or () if each.extracted_content]
-        said = "\n\n".join(texts).strip()
-        if said:
-            turns.append(_Turn(message.sender == "human", said, moment(message.created_at)))
+        said = "\n\n".join(blocks or [message.text or ""]).strip()
+        files = [each.extracted_content for each in message.attachments or () if each.extracted_content]
+        turn = _Turn(message.sender == "human", said, moment(message.created_at), "\n\n".join(files).strip())
+        if turn.whole:
+            turns.append(turn)
     return _exchanges("claude", chat.uuid, chat.name or "", turns, moment(chat.created_at))
 
 
@@ -140,7 +145,7 @@ def _exchanges(source: str, id: str, title: str, turns: Iterable[_Turn], created
 
 
 def _drafts(source: str, id: str, title: str, exchange: list[_Turn], created: float) -> Iterator[Draft]:
-    text = "\n\n".join(f"{'User' if turn.asked else 'Assistant'}: {turn.text}" for turn in exchange)
+    text = "\n\n".join(f"{'User' if turn.asked else 'Assistant'}: {turn.whole}" for turn in exchange)
     asked = next((" ".join(turn.text.split()) for turn in exchange if turn.asked), "")[:ASKED]
     summary = ": ".join(filter(None, (title, asked)))
     metadata = {"conversation": id, "title": title}

@@ -49,7 +49,7 @@ def lines(stream: TextIO) -> Iterator[tuple[int, str] | Bad]:
             yield number, line
 
 
-NOT_UTF8 = "This is not UTF-8."
+NOT_UTF8 = "This is not UTF-8. Save the file as UTF-8, or convert it with `iconv`."
 
 
 def is_raw(text: str) -> bool:

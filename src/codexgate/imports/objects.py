@@ -4,16 +4,20 @@ What an object of a format means is a function to drafts here. How the objects a
 the same for all: as lines (`items`), or as the elements of an array (`elements`).
 """
 
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from ..records import Draft
-from .items import Bad, Found, Item, key, moment
+from .items import NOT_UTF8, Bad, Found, Item, key, moment
 
 Shape = Callable[[str, str], Iterable[Draft]]
 """The drafts of one object (its JSON, and the path of its file). Raises ValueError with what is wrong."""
+
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def read_objects(found: Iterable[tuple[int, str] | Bad], path: str, shape: Shape) -> Iterator[Item]:
@@ -29,24 +33,35 @@ def _read(text: str, line: int, path: str, shape: Shape) -> Iterator[Item]:
     try:
         drafts = [*shape(text, path)]
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, and those of Unicode
-        yield Bad(_told(error), line)
+        yield Bad(_told(error, text), line)
     else:
         for draft in drafts:
             yield Found(draft, line)
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception, text: str) -> str:
     match error:
         case msgspec.ValidationError():
             return f"{error}."
+        case msgspec.DecodeError() if _is_halved(text):
+            return "This holds half of a character (a lone surrogate)."
         case msgspec.DecodeError():
-            return f"This is not JSON: {str(error).removeprefix('JSON is malformed: ')}."
+            told = str(error).removeprefix("JSON is malformed: ")
+            return f"This is not JSON: {told.replace('Input data was truncated', 'it ends in the middle')}."
         case UnicodeError():
-            return "This is not UTF-8."
+            return NOT_UTF8
         case RecursionError():
             return "This is nested too deeply."
         case _:
             return f"{error}."
+
+
+def _is_halved(text: str) -> bool:
+    """It is JSON, but of characters that nothing can keep."""
+    try:
+        return _HALVES.search(json.dumps(json.loads(text), ensure_ascii=False)) is not None
+    except (ValueError, RecursionError):
+        return False
 
 
 class _Exported(msgspec.Struct):
