@@ -188,6 +188,9 @@ def test_a_column_of_another_length_than_the_models_is_told_with_both_numbers(da
     database.run("CREATE SCHEMA memories")
     columns = "embedding vector(1536), encoder_model text, created_at timestamptz DEFAULT now()"
     database.run(f"CREATE TABLE memories.entries ({columns})")
+    empty = memory(database.url)[stores.DIMENSION]
+    assert empty.status == "ok" and "it is widened when something is" in empty.summary
+    database.run("INSERT INTO memories.entries (encoder_model) VALUES ('text-embedding-3-small')")
     for embeddings, makes in (
         ({}, "384"),
         ({"provider": "local"}, "384"),

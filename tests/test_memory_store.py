@@ -23,11 +23,17 @@ from codexgate.recall import digest
 from codexgate.records import Entry, Filter, Kept, Vectored
 from codexgate.stores.postgres_memory import PostgresMemories
 from codexgate.stores.sqlite_memory import Memories
-from tests.servers.postgres import Postgres
-from tests.support import run
+from tests.servers.postgres import Postgres, unhurried
+from tests.support import UNHURRIED, run, works_again
 
 NOW = 1_700_000_000.25
 ALL = Filter()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who tests the deadline undoes it."""
+    unhurried(monkeypatch)
 
 
 class Place:
@@ -569,10 +575,12 @@ def test_what_one_adds_and_deletes_another_sees_at_once(place: Place) -> None:
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from tests.test_memory_store import STORES, Memories, PostgresMemories, plain
+from pytest import MonkeyPatch
+from tests.test_memory_store import Memories, PostgresMemories, plain, unhurried
 
 async def main():
     kind, where, name, count = sys.argv[1:]
+    unhurried(MonkeyPatch())
     store = Memories(Path(where)) if kind == "sqlite" else PostgresMemories(where)
     for at in range(int(count)):
         made = [plain(f"{name} {at} {n}") for n in range(5)] + [plain(f"shared {at}")]
@@ -637,8 +645,15 @@ def test_the_file_is_its_owners_alone(file: Path) -> None:
     assert {stat.S_IMODE(each.stat().st_mode) for each in file.parent.iterdir()} == {0o600}
 
 
-@pytest.mark.parametrize("spoil", ["text", "folder", "newer"])
-def test_a_file_that_cannot_be_used_is_said_to_be(file: Path, spoil: str) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "advice"),
+    [
+        ("text", "file is not a database. Move it away"),
+        ("folder", "`codexgate config` says where data_dir comes from."),
+        ("newer", "Update this one."),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_said_to_be(file: Path, spoil: str, advice: str) -> None:
     file.parent.mkdir()
     if spoil == "text":
         file.write_text("no database at all, but a text\n" * 100)
@@ -648,7 +663,7 @@ def test_a_file_that_cannot_be_used_is_said_to_be(file: Path, spoil: str) -> Non
         with sqlite3.connect(file) as database:
             database.execute("PRAGMA user_version = 99")
     error = run(fails(Memories(file).add([plain("first")]), "memory_store_unavailable"))
-    assert str(file) in error
+    assert str(file) in error and advice in error
 
 
 def test_a_writer_waits_for_another_process(file: Path) -> None:
@@ -665,6 +680,33 @@ def test_a_writer_waits_for_another_process(file: Path) -> None:
         assert not kept.deduped
 
     run(body())
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_no_batch_of_a_namespace_sorts_all_of_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch, newest_first: bool
+) -> None:
+    said: list[str] = []
+    connect = sqlite3.connect
+
+    def heard(*place: Any, **how: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*place, **how)
+        database.set_trace_callback(said.append)
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", heard)
+
+    async def body(store: MemoryStore) -> None:
+        await store.add([plain("first"), plain("second", "other")])
+        assert [batch async for batch in store.all(Filter(("other",)), newest_first=newest_first)]
+        await store.aclose()
+
+    run(body(Memories(file)))
+    asked = [one.replace("Inf", "9e999") for one in said if "ORDER BY entry.created" in one]
+    assert asked
+    with sqlite3.connect(file) as database:
+        plans = [row[3] for one in asked for row in database.execute(f"EXPLAIN QUERY PLAN {one}")]
+    assert not any("TEMP B-TREE" in step for step in plans), plans
 
 
 # Postgres alone
@@ -720,7 +762,7 @@ def test_the_table_of_the_service_before_is_used_as_it_is(postgres: Postgres) ->
         error = await fails(store.add([short]), "dimension_mismatch")
         assert "with 3 dimensions" in error
         assert "with 2" in error
-        assert "codexgate memory reembed --namespace elsewhere --model demo/two" in error
+        assert error.endswith("codexgate memory reembed --model demo/two")
         await store.aclose()
 
     run(body())
@@ -755,6 +797,39 @@ def test_a_column_of_one_dimension_gives_way_to_vectors_of_another(postgres: Pos
         await store.aclose()
 
     run(body())
+
+
+def test_who_keeps_his_vectors_when_a_column_gives_way_keeps_an_index(postgres: Postgres) -> None:
+    postgres.run(BEFORE)
+
+    async def body() -> None:
+        store = PostgresMemories(postgres.url)
+        await store.add([plain("Of three.", "other")])
+        ids = [each.entry.id for each in await everything(store, Filter(("default",)))]
+        await store.stage("demo/two", [(id, (1.0, 0.0)) for id in ids])
+        await store.switch("default", "demo/two")
+        await store.aclose()
+
+    run(body())
+    indexes = postgres.run("SELECT indexname FROM pg_indexes WHERE indexname LIKE 'entries_hnsw%' ORDER BY 1")
+    assert indexes == [("entries_hnsw_2",), ("entries_hnsw_3",)]
+
+
+def test_an_empty_column_of_one_dimension_gives_way_at_once(postgres: Postgres) -> None:
+    postgres.run(BEFORE)
+    postgres.run("DELETE FROM memories.entries")
+
+    async def body() -> None:
+        store = PostgresMemories(postgres.url)
+        for size in (2, 4, 2):
+            made = [pointing(entry(f"{n}", f"of {size}", model=f"demo/{size}"), *[1] * size) for n in "ab"]
+            assert len(await store.add(made)) == 2
+            assert len(await store.near(made[0].vector, f"demo/{size}", ALL, 9)) == 2
+        await store.aclose()
+
+    run(body())
+    indexes = postgres.run("SELECT indexname FROM pg_indexes WHERE indexname LIKE 'entries_hnsw%' ORDER BY 1")
+    assert indexes == [("entries_hnsw_2",), ("entries_hnsw_4",)]
 
 
 def test_among_thousands_the_index_finds_the_nearest(postgres: Postgres) -> None:
@@ -906,24 +981,20 @@ def test_a_server_that_is_away_is_told_in_time_and_found_again(postgres: Postgre
         postgres.kill()
         await fails(store.near((1, 0, 0), "demo/three", ALL, 1), "memory_store_unavailable")
         postgres.start()
-        async with asyncio.timeout(5):
-            while True:
-                try:
-                    assert len(await store.load([entry("first").id])) == 1
-                    break
-                except GateError:
-                    await asyncio.sleep(0.05)
+        await works_again(lambda: store.load([entry("first").id]))
+        assert len(await store.load([entry("first").id])) == 1
         await store.aclose()
 
     run(body())
 
 
-def test_a_frozen_server_holds_nobody(postgres: Postgres) -> None:
+def test_a_frozen_server_holds_nobody(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         store = PostgresMemories(postgres.url)
         await store.add([plain("first")])
         postgres.freeze()
-        async with asyncio.timeout(5):
+        monkeypatch.undo()
+        async with asyncio.timeout(UNHURRIED):
             await fails(store.worded("first", ALL, 1), "memory_store_unavailable")
         await store.aclose()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import ollama
 import pytest
 
 from codexgate import tokens
@@ -357,6 +358,69 @@ def test_what_cannot_be_meant_is_refused(fields: Body, headers: dict[str, str], 
             async with session.post(CHAT, json=body, headers=headers) as answer:
                 assert answer.status == 400
                 assert (await answer.json())["error"]["param"] == param
+
+    run(scenario())
+
+
+# In other formats
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("path", "question"),
+    [
+        ("/api/chat", {"messages": [{"role": "user", "content": "where?"}]}),
+        ("/api/generate", {"prompt": "where?"}),
+    ],
+)
+def test_ollamas_api_asks_in_the_same_way_and_cites_at_the_end(
+    path: str, question: Body, stream: bool
+) -> None:
+    async def scenario() -> None:
+        known = Known(OFFICE)
+        async with serving(answering(), stages=[Memories(known)]) as url, client(url) as session:
+            body = {"model": "scripted", "stream": stream, "retrieval": {"namespace": "work"}, **question}
+            async with session.post(path, json=body) as answer:
+                *before, last = map(json.loads, (await answer.text()).splitlines())
+            assert known.asked == [("where?", Retrieval("work", 1024, 8))]
+            assert last["done"] and last["retrieval_context"]["citations"] == [CITED]
+            assert not any("retrieval_context" in line for line in before)
+            async with session.post(path, json=body | {"retrieval": {"limit": 51}}) as answer:
+                assert answer.status == 400 and "retrieval.limit" in (await answer.json())["error"]
+            async with session.post(path, json=body | {"retrieval": {"limit": 0}}) as answer:
+                assert "retrieval_context" not in await answer.text()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_ollamas_own_client_is_answered_with_memories_as_ever(stream: bool) -> None:
+    async def scenario() -> None:
+        known = Known(OFFICE)
+        headers = {"X-Codexgate-Memory": "work"}
+        async with (
+            serving(answering(), stages=[Memories(known)]) as url,
+            ollama.AsyncClient(url, headers=headers) as asking,
+        ):
+            messages = [{"role": "user", "content": "where?"}]
+            if stream:
+                parts = [part async for part in await asking.chat("scripted", messages, stream=True)]
+            else:
+                parts = [await asking.chat("scripted", messages)]
+            assert "".join(part.message.content or "" for part in parts) == "Bonn"
+            assert parts[-1].done and len(known.asked) == 1
+
+    run(scenario())
+
+
+def test_ozwells_dialect_takes_the_header_and_cites_nothing() -> None:
+    async def scenario() -> None:
+        known, headers = Known(OFFICE), {"X-Codexgate-Memory": "work"}
+        async with serving(answering(), stages=[Memories(known)]) as url, client(url) as session:
+            body = {"model": "scripted", "input": "where?"}
+            async with session.post("/ozwell/v1/responses", json=body, headers=headers) as answer:
+                assert set(await answer.json()) == {"id", "object", "created", "model", "output", "usage"}
+            assert known.asked == [("where?", Retrieval("work", 1024, 8))]
 
     run(scenario())
 

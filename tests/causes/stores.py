@@ -1,6 +1,5 @@
 """What is wrong with the stores: a real Redis (Valkey) and a real Postgres, stopped, frozen and locked."""
 
-import shlex
 import signal
 
 from tests.causes.bench import PASSWORD, PATIENCE, Bench, Cause, Step, both, environ, patience
@@ -156,13 +155,6 @@ def column(*entries: str, size: int = 1536, real: bool = False) -> Step:
     return make
 
 
-def by_psql(bench: Bench) -> None:
-    """Psql may not be there: what it would be told."""
-    assert bench.postgres is not None
-    for statement in shlex.split(bench.command)[-1].split("; "):
-        bench.postgres.run(statement)
-
-
 REAL = """
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(), updated_at timestamptz NOT NULL DEFAULT now(),
     execution_id uuid, task_name text NOT NULL DEFAULT 'notes', task_description text,
@@ -171,10 +163,10 @@ REAL = """
     metadata jsonb NOT NULL DEFAULT '{}', tags text[] NOT NULL DEFAULT '{}', source text NOT NULL DEFAULT 'x',
     encoder_version text, last_accessed_at timestamptz, next_review_at timestamptz
 """
-WIDEN = "ALTER TABLE memories.entries ALTER COLUMN embedding TYPE vector"
 FAST = " ".join(
     f"CODEXGATE_EMBEDDINGS_{name}" for name in ("PROVIDER=local", "MODEL=local-fast", "DIMENSION=128")
 )
+BEFORE = "export CODEXGATE_EMBEDDINGS_PROVIDER=openai CODEXGATE_EMBEDDINGS_MODEL=text-embedding-3-small"
 SHORTENED = {"PROVIDER": "openai", "API_KEY": PASSWORD, "DIMENSION": "256"}
 
 CAUSES = (
@@ -297,10 +289,11 @@ CAUSES = (
         "a column of another length than the vectors that are wanted",
         "stores.dimension",
         both(
-            column(), environ(**{f"CODEXGATE_EMBEDDINGS_{name}": value for name, value in SHORTENED.items()})
+            column("text-embedding-3-small"),
+            environ(**{f"CODEXGATE_EMBEDDINGS_{name}": value for name, value in SHORTENED.items()}),
         ),
         "takes 1536 dimensions; openai/text-embedding-3-small makes 256.",
-        "export CODEXGATE_EMBEDDINGS_DIMENSION=1536",
+        f"{BEFORE} CODEXGATE_EMBEDDINGS_DIMENSION=1536",
     ),
     Cause(
         16,
@@ -308,7 +301,7 @@ CAUSES = (
         "stores.dimension",
         both(column("text-embedding-3-small"), environ(CODEXGATE_EMBEDDINGS_API_KEY=PASSWORD)),
         "takes 1536 dimensions; local/local makes 384.",
-        "export CODEXGATE_EMBEDDINGS_PROVIDER=openai CODEXGATE_EMBEDDINGS_MODEL=text-embedding-3-small",
+        BEFORE,
     ),
     Cause(
         16,
@@ -326,15 +319,5 @@ CAUSES = (
         "takes 1536 dimensions; local/local makes 384.",
         "codexgate memory reembed",
         "Embed what is there anew: text-embedding-3-small made it, which embeds only with a key.",
-    ),
-    Cause(
-        16,
-        "an empty column of another length than the model's vectors",
-        "stores.dimension",
-        both(column(real=True), environ(CODEXGATE_EMBEDDINGS_PROVIDER="local")),
-        "takes 1536 dimensions; local/local makes 384.",
-        f"psql \"${MEMORY}\" -c 'DROP INDEX memories.by_vector; {WIDEN}'",
-        "Nothing is kept there yet: let the column take vectors of any length.",
-        mend=by_psql,
     ),
 )

@@ -94,8 +94,7 @@ BY_SYSTEMD = {
 """What the commands that need systemd are on a machine without it."""
 
 COLUMNS = """
-SELECT n.nspname || '.' || c.relname || '.' || a.attname, a.atttypmod,
-    ARRAY(SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = c.oid AND a.attnum = ANY(indkey))
+SELECT n.nspname || '.' || c.relname || '.' || a.attname, a.atttypmod
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid
 WHERE n.nspname = 'memories' AND c.relname = 'entries' AND a.attname = 'embedding' AND t.typname = 'vector'
@@ -242,7 +241,7 @@ def _extension(
 
 
 async def _dimension(asked: Asked, found: dict[str, Any]) -> Row:
-    column, takes, indexes = found["columns"][0] if found["columns"] else ("", -1, [])
+    column, takes = found["columns"][0] if found["columns"] else ("", -1)
     if takes <= 0:
         text = f"{column} takes vectors of any length." if column else "There is no table yet."
         return Row(DIMENSION, "memory", "ok", text)
@@ -257,17 +256,10 @@ async def _dimension(asked: Asked, found: dict[str, Any]) -> Row:
         )
     summary = f"{column} takes {takes} dimensions; {model} makes {makes}."
     by = next((str(name) for (name,) in found["encoder"]), "")
-    if by:
-        remedy = _as_before(asked.settings.embeddings, by, takes)
-    elif model.startswith("openai/") and takes <= KNOWN.get(model, 0):  # it makes shorter ones too
-        remedy = Remedy("Ask it for that length.", f"export CODEXGATE_EMBEDDINGS_DIMENSION={takes}")
-    else:
-        sql = "ALTER TABLE memories.entries ALTER COLUMN embedding TYPE vector"
-        sql = f"DROP INDEX {', '.join(indexes)}; {sql}" if indexes else sql
-        named = "CODEXGATE_MEMORY_DATABASE_URL" in asked.environ
-        url = '"$CODEXGATE_MEMORY_DATABASE_URL"' if named else "URL"
-        text = "Nothing is kept there yet: let the column take vectors of any length."
-        remedy = Remedy(text, f"psql {url} -c {shlex.quote(sql)}")
+    if not by:
+        text = f"{summary} Nothing is kept there yet: it is widened when something is."
+        return Row(DIMENSION, "memory", "ok", text, details=details)
+    remedy = _as_before(asked.settings.embeddings, by, takes)
     return Row(DIMENSION, "memory", "fail", summary, WHY[DIMENSION], remedy, details)
 
 

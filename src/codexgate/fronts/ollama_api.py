@@ -33,6 +33,7 @@ from ..events import (
 )
 from ..fold import Reply
 from ..records import Ability, Embeddings, Model, Progress
+from .retrieval import retrieval_context
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 """The header of a stream: one JSON object a line."""
@@ -113,6 +114,7 @@ class Encoder:
         self._written = 0
         """Calls."""
         self._usage: Usage | None = None
+        self._retrieved: Retrieved | None = None
         self._ended = False
 
     def feed(self, event: Event) -> bytes:
@@ -130,12 +132,15 @@ class Encoder:
             case Usage():
                 self._usage = event
                 return b""
+            case Retrieved():
+                self._retrieved = event
+                return b""
             case Done():
-                last = {"done": True, "done_reason": _REASONS[event.reason]}
+                last = {"done": True, "done_reason": _REASONS[event.reason]} | _cited(self._retrieved)
                 return self._line(self._say("") | last | self._watch.counters(self._usage))
             case Failed():
                 return self._fail(event.fault)
-            case ThreadStarted() | Retrieved() | Window() | Commentary() | FileChange() | Plan():
+            case ThreadStarted() | Window() | Commentary() | FileChange() | Plan():
                 return b""
             case Approval() | Notice():
                 return b""
@@ -182,6 +187,7 @@ def render(reply: Reply, model: str, watch: Watch, *, chat: bool) -> dict[str, A
         **_logprobs(reply.logprobs),
         "done": True,
         "done_reason": _REASONS[reply.reason or "stop"],
+        **_cited(reply.retrieved),
         **watch.counters(reply.usage),
     }
 
@@ -297,6 +303,11 @@ def _response(content: str, thinking: str = "", calls: list[dict[str, Any]] | No
 def _beside(thinking: str, calls: list[dict[str, Any]] | None) -> dict[str, Any]:
     said: dict[str, Any] = {"thinking": thinking, "tool_calls": calls}
     return {name: value for name, value in said.items() if value}
+
+
+def _cited(retrieved: Retrieved | None) -> dict[str, Any]:
+    """Not Ollama's, whose clients pass it over."""
+    return {"retrieval_context": retrieval_context(retrieved)} if retrieved else {}
 
 
 def _call(call: ToolCall, index: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ..errors import invalid
 from .ollama_messages import MessageItem, images, messages
 from .openai_body import reader
 from .openai_error import UNREADABLE, unreadable
+from .retrieval import RetrievalBody, retrieval
 
 T = TypeVar("T")
 
@@ -92,6 +93,8 @@ class _Ask(msgspec.Struct):
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     truncate: bool | None = None
     shift: bool | None = None
+    retrieval: RetrievalBody | None = None
+    """Not Ollama's."""
 
 
 class ChatBody(_Ask):
@@ -266,6 +269,7 @@ def _parsed(
         sampling=sampling,
         effort=_effort(read.think),
         format=_format(read.format),
+        retrieval=retrieval(read.retrieval),
         raw=raw,
         suffix=suffix,
     )

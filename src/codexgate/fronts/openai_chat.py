@@ -32,6 +32,7 @@ from ..ports import Frames
 from ..sse import DONE, frame
 from .openai_error import body as error_body
 from .openai_usage import total, usage_object
+from .retrieval import retrieval_context
 
 ReasoningField = Literal["reasoning_content", "reasoning", "both"]
 
@@ -202,15 +203,6 @@ def _beside(reply: Reply) -> dict[str, Any]:
     """What stands beside OpenAI's own fields."""
     thread = thread_fields(reply.thread) if reply.thread else {}
     return thread | ({"retrieval_context": retrieval_context(reply.retrieved)} if reply.retrieved else {})
-
-
-def retrieval_context(event: Retrieved) -> dict[str, Any]:
-    """What was put before the question."""
-    citations = [
-        {"id": one.id, "namespace": one.namespace, "source": one.source, "score": one.score}
-        for one in event.citations
-    ]
-    return {"citations": citations, "tokens_injected": event.tokens}
 
 
 def logprobs_object(logprobs: tuple[Logprob, ...]) -> dict[str, Any] | None:

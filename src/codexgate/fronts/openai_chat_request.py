@@ -17,7 +17,6 @@ from ..chat import (
     Image,
     Message,
     Part,
-    Retrieval,
     StoredFile,
     Text,
     Tool,
@@ -28,6 +27,7 @@ from ..errors import invalid
 from .openai_body import parser
 from .openai_parts import data_url
 from .openai_sampling import Sampled
+from .retrieval import RetrievalBody, retrieval
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -133,12 +133,6 @@ class _StreamOptions(msgspec.Struct):
     include_plan: bool | None = None
 
 
-class _Retrieval(msgspec.Struct):
-    namespace: Annotated[str, msgspec.Meta(max_length=200)] | None = None
-    max_tokens: _Count | None = None
-    limit: Annotated[int, msgspec.Meta(ge=0, le=50)] | None = None
-
-
 class _Body(Sampled, kw_only=True):
     messages: list[_Message]
     model: str | None = None
@@ -154,7 +148,7 @@ class _Body(Sampled, kw_only=True):
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     reasoning_effort: Annotated[str, msgspec.Meta(max_length=32)] | None = None
     n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
-    retrieval: _Retrieval | None = None
+    retrieval: RetrievalBody | None = None
     session_id: str | None = None
 
 
@@ -191,7 +185,7 @@ def parse(body: bytes) -> Parsed:
             effort=read.reasoning_effort or "",
             format=_format(read.response_format),
             session=read.session_id or "",
-            retrieval=_retrieval(read.retrieval),
+            retrieval=retrieval(read.retrieval),
         ),
         stream=bool(read.stream),
         include_usage=bool(options.include_usage),
@@ -274,10 +268,6 @@ def _choice(read: _Body) -> ToolChoice:
             if mode == "required" and not read.tools:
                 raise invalid("`tool_choice` is `required`, but there are no `tools`.", "tool_choice")
             return ToolChoice(mode)
-
-
-def _retrieval(read: _Retrieval | None) -> Retrieval | None:
-    return Retrieval(read.namespace or "", read.max_tokens, read.limit) if read else None
 
 
 def _format(read: _Format | None) -> Format:

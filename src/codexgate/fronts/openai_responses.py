@@ -38,6 +38,7 @@ from ..sse import named
 from .openai_items import PREFIXES
 from .openai_output import Answer, Call, ClientCall, Item, Remark, Thought, Told, Writing, own_call
 from .openai_tools import ITEM_OF, Toolbox
+from .retrieval import retrieval_context
 
 _encode = msgspec.json.Encoder().encode
 
@@ -158,7 +159,7 @@ class Encoder:
                 self._beside |= {"turn_number": event.turn} if event.turn else {}
                 return b""
             case Retrieved():
-                self._beside["retrieval_context"] = _retrieval_context(event)
+                self._beside["retrieval_context"] = retrieval_context(event)
                 return b""
             case Usage():
                 self._usage = event
@@ -312,8 +313,3 @@ def _error(fault: Fault | None) -> dict[str, str] | None:
         return {"code": fault.code, "message": fault.text}
     codes = {"rate_limited": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
     return {"code": codes.get(fault.kind, "server_error"), "message": fault.text}
-
-
-def _retrieval_context(event: Retrieved) -> dict[str, Any]:
-    cited = [msgspec.to_builtins(one) for one in event.citations]
-    return {"citations": cited, "tokens_injected": event.tokens}

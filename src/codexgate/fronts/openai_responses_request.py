@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ..chat import ChatRequest, Format, Message, Retrieval, Sampling, Text
+from ..chat import ChatRequest, Format, Message, Sampling, Text
 from ..errors import invalid
 from .openai_body import reader
 from .openai_error import UNREADABLE, unreadable
 from .openai_items import messages, reference
 from .openai_tools import Toolbox, ToolSpec, choice_of
+from .retrieval import RetrievalBody, retrieval
 
 
 class _Conversation(msgspec.Struct):
@@ -35,12 +36,6 @@ class _Text(msgspec.Struct):
 
 class _Reasoning(msgspec.Struct):
     effort: Annotated[str, msgspec.Meta(max_length=32)] | None = None
-
-
-class _Retrieval(msgspec.Struct):
-    namespace: str = ""
-    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=50)] | None = None
 
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -78,7 +73,7 @@ class Body(msgspec.Struct):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     service_tier: str | None = None
-    retrieval: _Retrieval | None = None
+    retrieval: RetrievalBody | None = None
     prompt: Any = None
 
 
@@ -191,9 +186,7 @@ def read(asked: Asked, history: Sequence[bytes], items: Sequence[bytes]) -> Read
         ),
         effort=(body.reasoning.effort if body.reasoning else None) or "",
         format=_format(body.text.format if body.text else None),
-        retrieval=Retrieval(body.retrieval.namespace, body.retrieval.max_tokens, body.retrieval.limit)
-        if body.retrieval
-        else None,
+        retrieval=retrieval(body.retrieval),
         truncate=body.truncation == "auto",
     )
     return Read(request, toolbox)

@@ -88,7 +88,7 @@ async def _answer(
                 chat=known,
                 caller=caller(request),
                 session=session(request, ""),
-                retrieval=retrieval(request, None),
+                retrieval=retrieval(request, asked.request.retrieval),
             )
         )
     headers = note_route(request, route, asked.unknown)

@@ -11,7 +11,7 @@ from ..events import Event
 from ..flat import Flat
 from ..fronts import ozwell_responses
 from . import reply
-from .context import CORE, caller, note_route
+from .context import CORE, caller, note_route, retrieval
 from .guard import BODY, refuse, reply_json
 
 
@@ -20,7 +20,10 @@ async def respond(request: web.Request) -> web.StreamResponse:
     gate = request.app[CORE].gate
     asked = ozwell_responses.parse(request[BODY])
     id = f"resp-{secrets.token_hex(12)}"
-    route = await gate.route(msgspec.structs.replace(asked.request, caller=caller(request), id=id))
+    wanted = retrieval(request, None)
+    route = await gate.route(
+        msgspec.structs.replace(asked.request, caller=caller(request), retrieval=wanted, id=id)
+    )
     headers = note_route(request, route, asked.unknown)
     meta = ozwell_responses.Meta(id, int(time.time()), asked.request.model or route.model.id)
     flat = Flat()  # the dialect has no place for what an agent does beside its answer

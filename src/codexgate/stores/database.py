@@ -22,8 +22,16 @@ T = TypeVar("T")
 
 HASTE = 0.8
 """Seconds to wait for another process that writes, where a request waits: the answer is there within one."""
-SLICE = 0.02
+SLICE = 0.001
 """Seconds of one try of those. SQLite comes back ever more rarely, and would starve one of many writers."""
+MOVE = "Move it away, and a new one is made."
+ADVICE = {
+    sqlite3.SQLITE_BUSY: "Another process keeps it; try again.",
+    sqlite3.SQLITE_CORRUPT: MOVE,
+    sqlite3.SQLITE_NOTADB: MOVE,
+}
+"""By SQLite's code; of whatever else goes wrong the place is at fault."""
+WHERE = "`codexgate config` says where data_dir comes from."
 
 _making = threading.Lock()
 
@@ -60,9 +68,9 @@ class Database:
                 self._prepare(database)
                 yield database
                 usable = True
-            except GateError:  # a refusal, which tells nothing of the file
-                usable = True
-                raise
+            except (GateError, sqlite3.Error) as error:
+                usable = isinstance(error, GateError) or _code(error) == sqlite3.SQLITE_BUSY
+                raise  # a refusal, or others were quicker, which tells nothing of the file
             finally:
                 if usable and database.in_transaction:  # one that only read
                     database.execute("ROLLBACK")
@@ -72,7 +80,8 @@ class Database:
                     database.close()
         except (sqlite3.Error, msgspec.DecodeError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise Unusable(Fault("internal", f"{self._path} cannot be used: {reason}.")) from error
+            message = f"{self._path} cannot be used: {reason}."
+            raise Unusable(Fault("internal", message, ADVICE.get(_code(error), WHERE))) from error
 
     async def do(self, work: Callable[[sqlite3.Connection], T], patience: float = HASTE) -> T:
         """Do `work` in a thread, again while others keep the file busy, for `patience` seconds at most.
@@ -89,7 +98,7 @@ class Database:
                 except Unusable as error:
                     if not _is_busy(error) or time.monotonic() > end:
                         raise
-                time.sleep(SLICE / 10)  # not every kind of busy has waited
+                time.sleep(SLICE)  # not every kind of busy has waited
 
         return await asyncio.to_thread(call)
 
@@ -155,8 +164,11 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def _is_busy(error: Unusable) -> bool:
-    code = getattr(error.__cause__, "sqlite_errorcode", 0)
-    return code & 0xFF == sqlite3.SQLITE_BUSY  # the rest of it says more exactly why
+    return _code(error.__cause__) == sqlite3.SQLITE_BUSY
+
+
+def _code(error: BaseException | None) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF  # the rest of it says more exactly why
 
 
 def _version(database: sqlite3.Connection) -> int:

@@ -221,6 +221,7 @@ SELECT task_name, encoder_model, (
     WHERE task_name = seen.task_name AND encoder_model = seen.encoder_model LIMIT 1
 ) FROM seen WHERE encoder_model IS NOT NULL ORDER BY 1, 2
 """
+SOME: LiteralString = "SELECT 1 FROM memories.entries LIMIT 1"
 COLUMN: LiteralString = """
 SELECT greatest(atttypmod, 0) FROM pg_attribute
 WHERE attrelid = to_regclass('memories.entries') AND attname = 'embedding'

@@ -65,9 +65,25 @@ REASONS = {
     "timeout": f"no answer within {DEADLINE:.0f} s",
 }
 """What libpq's message holds, for there is no code, and what is said of it. First match."""
+WHERE = "`codexgate config` says where {part}.database_url comes from."
+IS_IT_RUNNING = f"Is it running? {WHERE}"
 ADVICE = {
+    "it wants a password": "It goes into the URL: postgresql://user:password@host:5432/name.",
+    "it does not let this user in from here": "Its pg_hba.conf says who may come in.",
     "it does not speak TLS": "If the network between is trusted, add ?sslmode=disable to the URL.",
+    "its certificate cannot be verified": "Name its authority: add ?sslrootcert=FILE to the URL.",
+    "it has no connection left": "Its view pg_stat_activity says who has them.",
+    "it is starting up": "Try again soon.",
+    "it is shutting down": IS_IT_RUNNING,
+    "PGSSLMODE is none of libpq's modes": f"Unset it, or make it one of {', '.join(SSLMODES)}.",
+    "connection refused": IS_IT_RUNNING,
+    "nothing listens there": IS_IT_RUNNING,
+    "no connection": IS_IT_RUNNING,
+    "the connection broke": IS_IT_RUNNING,
+    REASONS["timeout"]: IS_IT_RUNNING,
 }
+"""What can be done; of what is missing here the URL is at fault."""
+LOOK = "Its own log says why."
 
 # It warns of what we say ourselves, and of nothing else.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
@@ -215,7 +231,7 @@ class Postgres:
         except (psycopg.Error, OSError) as error:  # a timeout is an OSError
             said = "timeout" if isinstance(error, TimeoutError) else str(error)
             reason = next((REASONS[words] for words in REASONS if words in said), "no connection")
-            raise self._breaker.failed(reason, ADVICE.get(reason, "")) from None
+            raise self._down(reason) from None
 
     def _give_back(self, connection: Connection) -> None:
         usable = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
@@ -257,11 +273,14 @@ class Postgres:
 
     def _failed(self, error: psycopg.Error, connection: Connection) -> GateError:
         if connection.closed:
-            return self._breaker.failed(REASONS["timeout"] if connection.late else "the connection broke")
+            return self._down(REASONS["timeout"] if connection.late else "the connection broke")
         self._breaker.worked()
         message = f"{self._breaker.name} refused what it was asked ({type(error).__name__})."
         denied = isinstance(error, errors.InsufficientPrivilege) and not self._ready
-        return self._unavailable(message, PRIVILEGE if denied else "", 0)
+        return self._unavailable(message, PRIVILEGE if denied else LOOK, 0)
+
+    def _down(self, reason: str) -> GateError:
+        return self._breaker.failed(reason, ADVICE.get(reason, WHERE).format(part=self._part))
 
 
 def _parameters(url: str, setting: str) -> tuple[dict[str, Any], str]:
@@ -273,10 +292,13 @@ def _parameters(url: str, setting: str) -> tuple[dict[str, Any], str]:
         usable = url.startswith(("postgres://", "postgresql://")) and all(0 < port < 65536 for port in ports)
     except (psycopg.Error, ValueError):
         usable = False
-    if not usable or given.get("sslmode", "require") not in SSLMODES:
-        message = f"{setting} is not the URL of a Postgres."
+    message = f"{setting} is not the URL of a Postgres"
+    if not usable:
         advice = "It looks like postgresql://user:password@host:5432/name."
-        raise invalid(message, setting, "invalid_setting", advice)
+        raise invalid(f"{message}.", setting, "invalid_setting", advice)
+    if given.get("sslmode", "require") not in SSLMODES:
+        advice = f"There are {', '.join(SSLMODES)}."
+        raise invalid(f"{message}: sslmode is none of libpq's modes.", setting, "invalid_setting", advice)
     known = _environment() | given
     host = str(known.get("hostaddr") or known.get("host") or "")
     near = "service" not in known and all(map(_is_near, host.split(",")))

@@ -77,6 +77,7 @@ class PostgresMemories:
             there = await _known(database, entries)
             fresh = [e for e in entries if not _find(there, e.entry)]
             await _check(database, names, fresh)
+            await self._fit(database, fresh)
             added = await database.execute(
                 memory_sql.ADD, [list(column) for column in zip(*rows, strict=True)]
             )
@@ -207,10 +208,10 @@ class PostgresMemories:
             if missing:
                 return 0
             if await _column(database) not in (0, size):
-                await database.execute(memory_sql.WIDEN)
+                await self._widen(database)
             switched = await database.execute(memory_sql.SWITCH, (stored(model), namespace))
             await database.execute(memory_sql.UNSTAGE, (namespace,))
-        if size:
+        for _, size in await self.models():
             await self._index(size)
         return switched.rowcount
 
@@ -235,6 +236,27 @@ class PostgresMemories:
             message = f"pgvector is not installed where {name} runs."
             advice = "Install it there (postgresql-NN-pgvector), then run: CREATE EXTENSION vector;"
             raise unavailable(message, advice) from None
+
+    async def _fit(self, database: Connection, fresh: Sequence[Vectored]) -> None:
+        """Refuse vectors of another dimension than the column's, unless nothing is kept in it yet."""
+        column = await _column(database)
+        strange = [each.entry for each in fresh if column not in (0, each.entry.dimension)]
+        if not strange:
+            return
+        if (await database.execute(memory_sql.SOME)).rowcount:
+            model, size = strange[0].model, strange[0].dimension
+            message = (
+                f"The column memories.entries.embedding holds vectors with {column} dimensions; "
+                f"{model} makes vectors with {size}."
+            )
+            advice = f"Embed with a model that makes {column}, or all of it anew: {reembed('', model)}"
+            raise GateError(Fault("conflict", message, advice, "dimension_mismatch"))
+        await self._widen(database)
+
+    async def _widen(self, database: Connection) -> None:
+        """Have the column take vectors of any dimension; its indexes are made again when they are needed."""
+        await database.execute(memory_sql.WIDEN)
+        self._indexed.clear()
 
     async def _use_index(self, database: Connection) -> None:
         """Have what follows use the index, and that go on where a filter leaves too few."""
@@ -309,8 +331,7 @@ def _kept(entry: Entry, added: set[str], there: dict[tuple[str, str], Entry]) ->
 
 
 async def _check(database: Connection, names: Sequence[str], fresh: Sequence[Vectored]) -> None:
-    """Refuse vectors that do not go with their namespace's, or do not fit the column."""
-    column = await _column(database)
+    """Refuse vectors that do not go with their namespace's."""
     has: dict[str, set[tuple[str, int]]] = {}
     for name, model, size in await _models(database, names):
         has.setdefault(name, set()).add((model, size))
@@ -320,13 +341,6 @@ async def _check(database: Connection, names: Sequence[str], fresh: Sequence[Vec
         theirs = has.setdefault(entry.namespace, {given})
         if given not in theirs:
             raise mismatch(entry.namespace, min(theirs), given)
-        if column not in (0, entry.dimension):
-            message = (
-                f"The column memories.entries.embedding holds vectors with {column} dimensions; "
-                f"{entry.model} makes vectors with {entry.dimension}."
-            )
-            advice = f"Set embeddings.dimension to {column}, or run: {reembed(entry.namespace, entry.model)}"
-            raise GateError(Fault("conflict", message, advice, "dimension_mismatch"))
 
 
 async def _column(database: Connection) -> int:

@@ -20,6 +20,8 @@ SELECT entry.uuid, namespace.name, entry.content, entry.summary, entry.tags, ent
     entry.created, entry.accessed, space.model, space.dimension, entry.digest, entry.id
 FROM entry JOIN namespace ON namespace.id = entry.namespace JOIN space ON space.id = namespace.serves
 """
+BY_TIME = ENTRIES.replace("FROM entry", "FROM entry INDEXED BY entry_created")
+"""The same in the order of their making. SQLite itself would sort a whole namespace for each batch of it."""
 NAMESPACES = "SELECT id FROM namespace WHERE name IN (SELECT value FROM json_each(?))"
 THESE = "(SELECT value FROM json_each(?))"
 INSERT = """

@@ -155,7 +155,7 @@ class Memories:
         where, values = tables.condition(wanted)
         after, order = ("<", "DESC") if newest_first else (">", "ASC")
         sql = f"""
-            {tables.ENTRIES} {where} {"AND" if where else "WHERE"} (entry.created, entry.id) {after} (?, ?)
+            {tables.BY_TIME} {where} {"AND" if where else "WHERE"} (entry.created, entry.id) {after} (?, ?)
             ORDER BY entry.created {order}, entry.id {order} LIMIT {BATCH}
         """
 

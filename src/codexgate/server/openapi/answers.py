@@ -87,10 +87,11 @@ _USAGE = struct(
         "estimated": YES_OR_NO | {"description": "Counted by the gate, as the backend gave none."},
     },
 )
+RETRIEVED = ANYTHING | {"description": "The memories that were put before the question."}
 _BESIDE = {
     "thread_id": TEXT | {"description": "The Codex thread that remembers the chat."},
     "turn_number": NUMBER,
-    "retrieval_context": ANYTHING | {"description": "The memories that were put before the question."},
+    "retrieval_context": RETRIEVED,
 }
 _FILE_STATUS = one_of("uploaded", "processed", "error")
 

@@ -6,7 +6,7 @@ and its schema is that of one line.
 
 from typing import Any
 
-from .answers import ANYTHING, NUMBER, TEXT, YES_OR_NO, Schema, const, many, ref, struct
+from .answers import ANYTHING, NUMBER, RETRIEVED, TEXT, YES_OR_NO, Schema, const, many, ref, struct
 from .operation import BYTES, JSON, MODEL_ERRORS, OF_A_CHAT, Operation, Parameter, asked, lines, ok
 
 _NANOSECONDS: Schema = NUMBER | {"description": "Nanoseconds."}
@@ -34,6 +34,7 @@ _COUNTERS: dict[str, Schema] = {
     "eval_count": NUMBER | {"description": "Tokens of the answer."},
     "eval_duration": _NANOSECONDS,
     "estimated": _ESTIMATED,
+    "retrieval_context": RETRIEVED,
 }
 
 
