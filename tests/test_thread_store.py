@@ -27,6 +27,7 @@ from codexgate.stores.database import HASTE, Database
 from codexgate.stores.redis import RedisThreads
 from codexgate.stores.sqlite import Threads
 from codexgate.stores.threads import ThreadOptions, unavailable
+from tests.servers.ports import own_port
 from tests.servers.valkey import Valkey
 from tests.servers.worker import working
 from tests.support import UNHURRIED, run, states, unhurried, works_again
@@ -620,6 +621,38 @@ def test_a_server_that_freezes_under_a_turn_does_not_hold_it(
         await works_again(lambda: threads.load("a"))
         await enter(threads, UNHURRIED)
         await threads.aclose()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://127.0.0.1:{closed}/0", "nothing listens there"),
+        ("redis://localhost:{closed}/0", "nothing listens there"),  # of two addresses
+        ("unix:///nowhere/redis.sock", "nothing listens there"),
+        ("redis://no-such-host.invalid/0", "unknown host"),
+        ("rediss://127.0.0.1:{talker}/0", "it does not speak TLS"),
+        ("redis://127.0.0.1:{talker}/0", "no connection"),
+    ],
+)
+def test_why_redis_cannot_be_used_is_said_in_our_words_with_what_to_do(
+    url: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unhurried(monkeypatch, "stores.redis.DEADLINE")
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        writer.close()
+
+    async def test() -> None:
+        async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+            talker = server.sockets[0].getsockname()[1]
+            threads = RedisThreads(url.format(closed=own_port(), talker=talker))
+            error = await fails(threads.load("a"))
+            await threads.aclose()
+        assert error.fault.message.endswith(f" cannot be used: {reason}.")
+        assert error.fault.advice == redis.ADVICE
 
     run(test())
 

@@ -209,7 +209,7 @@ CAUSES = (
         "a Redis whose certificate is of an authority that nobody knows here",
         "stores.redis",
         redis_by_tls,
-        "The certificate of Redis at 127.0.0.1:6379 cannot be verified: unable to get local issuer certificate.",
+        "its certificate cannot be verified (unable to get local issuer certificate).",
         f"export {REDIS}=URL",
         "Name its authority: add ?ssl_ca_certs=FILE.",
     ),

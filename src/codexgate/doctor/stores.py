@@ -5,7 +5,6 @@ says is not told: it may quote a password.
 """
 
 import asyncio
-import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -46,12 +45,6 @@ Mends = Mapping[str, tuple[str, str]]
 The commands are for the machine of the store; without one the setting is to be mended.
 """
 
-REDIS_SAYS = {
-    "Connect call failed": "{} refuses connections: nothing listens there.",
-    r"verify failed: (.*?)\.? \(_ssl": "The certificate of {} cannot be verified: {}.",
-    r"\[SSL": "{} does not speak TLS.",
-}
-"""What is said of a reason that is asyncio's or OpenSSL's own, by a pattern of it."""
 OTHER = "it does not answer as Redis does"
 """The reason where a connection is taken and comes to nothing."""
 
@@ -60,13 +53,12 @@ FROZEN = "It is frozen or overloaded, or something between drops what is sent: s
 REDIS_MENDS: Mends = {
     "user and password": ("Put the right ones into the URL.", ""),
     "no answer": (FROZEN, "sudo systemctl restart redis"),
-    "not known": ("Mend the name of its host.", ""),
-    "name resolution": ("Mend the name of its host.", ""),
+    "unknown host": ("Mend the name of its host.", ""),
     "is not the URL": ("It looks like redis://user:password@host:6379/0.", ""),
     "mismatch": ("Name its host as its certificate does.", ""),
     "certificate has expired": ("Renew it; this shows until when it was good.", CERTIFICATE),
-    "CERTIFICATE": ("Name its authority: add ?ssl_ca_certs=FILE.", ""),
-    "[SSL": ("Without TLS it begins with redis://.", ""),
+    "certificate": ("Name its authority: add ?ssl_ca_certs=FILE.", ""),
+    "does not speak TLS": ("Without TLS it begins with redis://.", ""),
     OTHER: ("Something else may be there: mend its address (rediss:// for TLS).", ""),
     "": ("Start it, or mend its address.", "redis-server --port {port} --daemonize yes"),
 }
@@ -144,15 +136,7 @@ async def look_at_redis(asked: Asked) -> list[Row]:
     if message.endswith(": no connection.") and await _listens(url):
         message = message.replace("no connection", OTHER)
     remedy = _remedy(REDIS_MENDS, message, "threads.redis_url")
-    return [Row(REDIS, "memory", "fail", _redis_says(message), WHY[REDIS], remedy)]
-
-
-def _redis_says(message: str) -> str:
-    server, _, reason = message.partition(" cannot be used: ")
-    for pattern, text in REDIS_SAYS.items():
-        if found := re.search(pattern, reason):
-            return text.format(server, *found.groups())
-    return message
+    return [Row(REDIS, "memory", "fail", message, WHY[REDIS], remedy)]
 
 
 async def _listens(url: str) -> bool:

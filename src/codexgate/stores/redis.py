@@ -7,9 +7,13 @@ leaves this module: it may quote what was sent, passwords included.
 """
 
 import asyncio
+import errno
 import logging
+import os
 import re
 import secrets
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -34,6 +38,7 @@ log = logging.getLogger(__name__)
 
 DEADLINE = 0.25
 """Seconds for one exchange, connecting included."""
+ADVICE = "Is it running? `codexgate config` says where threads.redis_url comes from."
 LEASE = 4.0
 """Seconds that a lock outlives its holder; renewed four times as often."""
 
@@ -232,7 +237,7 @@ class _Server:
             name = type(error).__name__
             raise self._unavailable(f"{self.name} refused what it was asked ({name}).", "", 0) from None
         except (RedisError, OSError) as error:
-            raise self._breaker.failed(_reason(error)) from None
+            raise self._breaker.failed(_reason(error), ADVICE) from None
         self._breaker.worked()
         return answers
 
@@ -307,8 +312,19 @@ def _reason(error: Exception) -> str:
         return "it does not accept this user and password"
     if isinstance(error, TimeoutError | RedisTimeout):
         return f"no answer within {DEADLINE * 1000:.0f} ms"
-    cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__
-    return (cause.strerror if isinstance(cause, OSError) else None) or "no connection"
+    match error if isinstance(error, OSError) else error.__cause__ or error.__context__:
+        case ssl.SSLCertVerificationError() as cause:
+            return f"its certificate cannot be verified ({cause.verify_message.rstrip('.')})"
+        case ssl.SSLError():
+            return "it does not speak TLS"
+        case socket.gaierror():
+            return "unknown host"
+        case OSError() as cause if cause.errno in (None, errno.ECONNREFUSED, errno.ENOENT):
+            return "nothing listens there"  # a name of several addresses has no number
+        case OSError(errno=int() as number):
+            return os.strerror(number)
+        case _:
+            return "no connection"
 
 
 def _key(prefix: str, chat: str) -> bytes:
