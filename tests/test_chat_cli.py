@@ -16,11 +16,13 @@ import time
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from codexgate import sniff
+from codexgate.backends.demo import Demo, DemoOptions
 from codexgate.chat import ChatRequest, Image, Message, Part, Text
 from codexgate.cli import attach, turn
 from codexgate.cli.render import Plain, Status
@@ -29,9 +31,11 @@ from codexgate.cli.terminal import Paint
 from codexgate.cli.turn import Conversation, Options
 from codexgate.errors import Fault, GateError
 from codexgate.events import Done, Event, Failed, TextDelta, Usage
-from codexgate.gate import Gate
+from codexgate.gate import Alias, Gate
+from codexgate.server.app import Listen
 from codexgate.stores.sqlite import Sessions
 
+from .servers.gateway import serving
 from .servers.program import COMMAND, codexgate, environment
 from .servers.scripted import Scripted
 from .support import run
@@ -78,6 +82,47 @@ def test_a_memory_that_fails_is_told_once(json_too: list[str], tmp_path: Path) -
         "codexgate: The question goes on without memories. "
         "Postgres at 127.0.0.1:9/x cannot be used: connection refused.\n"
     )
+
+
+def test_a_gate_that_runs_is_asked_in_place_of_an_own_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        aliases = {"mine": Alias(model="demo", system="Be brief.")}
+        listen = Listen(drain=0, key="cg-there")
+        async with serving(Demo(DemoOptions(pace=0)), listen=listen, aliases=aliases) as url:
+
+            async def ask(*words: str, key: str = "cg-there") -> tuple[int, str, str]:
+                more = {"CODEXGATE_SERVER_API_KEY": key, "CODEXGATE_BACKENDS": "ollama"}
+                program = partial(codexgate, tmp_path, "chat", "--url", url, *words, more=more)
+                ended = await asyncio.to_thread(program)
+                return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
+
+            for model in ([], ["-m", "demo"], ["-m", "demo/demo"], ["-m", "mine"]):
+                assert await ask("hi", *model) == (0, DEMO.format("1 word", "hi"), "")
+            assert (await ask("hi", "-m", "mine", "--session", "a"))[0] == 0
+            again = json.loads((await ask("more", "--session", "a", "--json"))[1])
+            assert (again["model"], again["finish_reason"], again["session"]) == ("demo", "stop", "a")
+            told = "codexgate: gate: The model 'none' does not exist here. Did you mean mine? `codexgate models` lists the models.\n"
+            assert await ask("hi", "-m", "none") == (5, "", told)
+            code, _, why = await ask("hi", key="cg-other")
+            assert code == 4 and "wants another API key" in why
+            for more in (
+                ("--cwd", "."),
+                ("--codex-sandbox", "danger-full-access"),
+                ("--codex-approvals", "ask"),
+            ):
+                code, _, why = await ask("hi", *more)
+                assert code == 2 and "for the gate at --url to say" in why
+
+    run(scenario())
+
+
+def test_an_argument_of_other_bytes_is_refused_and_a_files_name_may_be_any(tmp_path: Path) -> None:
+    for words in (["h\udcff"], ["hi", "-s", "\udcff"], ["hi", "--session", "\udcff"]):
+        found = codexgate(tmp_path, "chat", *words)
+        assert found.returncode == 2 and b"is not text in UTF-8" in found.stderr
+    (tmp_path / "n\udcff.txt").write_text("some words")
+    found = codexgate(tmp_path, "chat", "see", "-f", "n\udcff.txt")
+    assert found.returncode == 0 and "n\ufffd.txt some words" in found.stdout.decode()
 
 
 def test_what_is_piped_in_is_appended_to_the_prompt(tmp_path: Path) -> None:

@@ -87,7 +87,12 @@ class GateError(Exception):
 
 
 def advised(message: str, advice: str) -> str:
-    """What happened and what to do as one line: a full stop between them, where there is none."""
+    """What happened and what to do as one line: a full stop between them, where there is none.
+
+    Another gate's message ends with the advice already.
+    """
+    if message.endswith(advice):
+        return message.strip()
     stop = "." if advice and message and message[-1] not in ".!?:…" else ""
     return f"{message}{stop} {advice}".strip()
 

@@ -4,6 +4,7 @@ Looks at contents, never at names, to tell pictures and PDFs from text. Knows no
 """
 
 import base64
+import os
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,8 @@ def parts(prompt: str, stdin: bytes, files: list[Path]) -> tuple[Part, ...]:
     """
     texts = [prompt] if prompt else []
     others: list[Image | Document] = []
-    for data, name in [(stdin, "")] * bool(stdin) + [(_read(file), file.name) for file in files]:
+    named = [(_read(file), os.fsencode(file.name).decode("utf-8", "replace")) for file in files]
+    for data, name in [(stdin, "")] * bool(stdin) + named:
         if media_type := sniff.image_type(data):
             others.append(Image(media_type, base64.b64encode(data).decode()))
         elif sniff.is_pdf(data):

@@ -21,7 +21,7 @@ from ..dialects.codex.ask import Sandbox
 from ..errors import GateError, invalid
 from ..settings import Settings, load_settings
 from ..stores.sqlite import Sessions
-from . import attach
+from . import attach, remote
 from .complete import chat_models, namespaces, sessions
 from .memory_use import tell_of_unknown
 from .render import Json, Plain, Status, View
@@ -68,6 +68,9 @@ def chat(
     codex_approvals: Annotated[
         Approvals | None, typer.Option(help="Whether Codex may ask you to go beyond that.")
     ] = None,
+    url: Annotated[
+        str, typer.Option("--url", metavar="URL", help="Ask the gate that runs there, and its models.")
+    ] = "",
     config: ConfigFile = None,  # noqa: ARG001 - config_file finds it
 ) -> None:
     """Ask a model, with what is piped in; without a prompt on a terminal, talk with it.
@@ -77,6 +80,8 @@ def chat(
     """
     if session and resume:
         raise typer.BadParameter("--session and --continue exclude each other.")
+    if url and (cwd or codex_sandbox or codex_approvals):
+        raise typer.BadParameter("What Codex may do, and where, is for the gate at --url to say.")
     settings = _settings(config_file(ctx), cwd, codex_sandbox, codex_approvals)
     options = Options(
         model=model,
@@ -90,7 +95,7 @@ def chat(
     parts = _asked(prompt, file or [], alone=as_json)
     colour: Colour = ctx.obj.colour
     make_view = partial(_view, colour, stream, raw=raw, as_json=as_json)
-    asyncio.run(_converse(settings, options, None if resume else session, parts, make_view, colour))
+    asyncio.run(_converse(settings, url, options, None if resume else session, parts, make_view, colour))
 
 
 def _asked(prompt: str, files: list[Path], *, alone: bool) -> tuple[Part, ...]:
@@ -121,18 +126,24 @@ def _settings(
 
 async def _converse(
     settings: Settings,
+    url: str,
     options: Options,
     session: str | None,
     parts: tuple[Part, ...],
     make_view: Callable[[], View],
     colour: Colour,
 ) -> None:
-    """Ask for the answer to `parts`, or talk without them. `session`: `None` goes on with the last one."""
+    """Ask for the answer to `parts`, or talk without them.
+
+    `url`: of a gate that runs; else one is opened here. `session`: `None` goes on with the last one.
+    """
     sessions = Sessions(settings.data_dir / "sessions.db")
     if session is None:
         session = await latest(sessions)
     paint = Paint(wants_colour(colour, sys.stderr))
     consent = _consent(paint) if settings.codex.approvals == "ask" else None
+    if url:
+        settings = await remote.instead(settings, url, options.model)
     async with open_memory(settings) as memory, open_gate(settings, memory=memory) as gate:
         if options.retrieval:
             with contextlib.suppress(GateError):  # a memory that fails is told with the answer

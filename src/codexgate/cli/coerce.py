@@ -13,6 +13,12 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 
 
+def _text(text: str) -> str:
+    """What can be sent and kept: of the arguments only a path may be any bytes."""
+    text.encode()
+    return text
+
+
 def _number(text: str) -> float:
     """What can be written in JSON: neither `nan` nor `inf`."""
     found = float(text)
@@ -22,7 +28,7 @@ def _number(text: str) -> float:
 
 
 _READ: dict[Any, tuple[Callable[[str], Any], str]] = {
-    str: (str, "text"),
+    str: (_text, "text in UTF-8"),
     bool: (bool, "true or false"),
     int: (int, "a whole number"),
     float: (_number, "a number"),

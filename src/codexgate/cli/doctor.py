@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import textwrap
@@ -216,6 +217,10 @@ async def _examine(
 ) -> NoReturn:
     """Look, judge, mend, sum up, and end the process."""
     begun = time.monotonic()
+    task = asyncio.current_task()
+    assert task is not None
+    with suppress(NotImplementedError):  # Windows; asyncio's own handler may come just before the loop sleeps
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     try:
         hidden = await mask.in_time(report.asked)
         if first.id in ids or first.status == "fail":

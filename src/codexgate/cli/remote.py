@@ -1,7 +1,7 @@
-"""What a gate that runs somewhere says of its models, asked over HTTP.
+"""A gate that runs somewhere, over HTTP: its models, and how it is asked in place of one's own.
 
-It opens no gate of its own and knows no backend. What a model can and how much it sees is told by
-the gate's Ollama API; a gate without that API leaves it open.
+It opens no gate of its own. What a model can and how much it sees is told by the gate's Ollama API; a gate
+without that API leaves it open.
 """
 
 import asyncio
@@ -11,11 +11,14 @@ from http import HTTPStatus
 
 import msgspec
 
+from .. import apikey
 from ..backends.http import Http
+from ..backends.openai import OpenAIOptions
+from ..config import Secret
 from ..dialects.ollama import models as catalog
 from ..errors import Fault, GateError, invalid
 from ..records import Model
-from ..settings import ServerOptions
+from ..settings import ServerOptions, Settings
 
 PATIENCE = 1.0
 """Seconds for the gate to take a connection."""
@@ -78,6 +81,25 @@ async def models(url: str, key: str) -> dict[str, Model]:
         return {model.id: model for model in found}
     finally:
         await http.aclose()
+
+
+async def instead(settings: Settings, url: str, model: str) -> Settings:
+    """These settings for who asks the gate at `url`: that is the one backend, whatever it has.
+
+    `model`: what it is asked for, in any name that it knows. Raises GateError as `models` does.
+    """
+    key = apikey.effective(settings)
+    secret = key.secret if key else Secret()
+    there = await models(root(url), secret.reveal())
+    wanted = model or settings.default_model
+    chatting = [id for id, found in there.items() if not found.abilities or "chat" in found.abilities]
+    names = tuple(dict.fromkeys([*filter(None, [wanted]), *chatting]))
+    if not names:
+        raise GateError(Fault("not_found", f"The gate at {url} has no model that chats."))
+    gate = OpenAIOptions(base_url=f"{root(url)}/v1", api_key=secret, models=names)
+    return msgspec.structs.replace(
+        settings, backends=("gate",), openai={"gate": gate}, aliases={}, default_model=wanted
+    )
 
 
 async def _look(http: Http, entry: _Entry, turn: asyncio.Semaphore) -> Model:
