@@ -90,7 +90,7 @@ def _say_what_changes(loaded: Loaded[Settings]) -> None:
         source = loaded.sources["server.api_key"]
         typer.echo(f"But server.api_key ({source}) is set, and it counts before the file.", err=True)
     else:
-        typer.echo("A running gate takes it when it is started anew.", err=True)
+        typer.echo("A running gate takes it when it is told to (SIGHUP), or started anew.", err=True)
 
 
 def _text(value: object) -> str:
