@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from codexgate.errors import Fault
@@ -284,3 +285,18 @@ def test_a_response_that_was_not_begun_can_end() -> None:
     encoder = Encoder(META)
     assert b"response.failed" in encoder.fail(Fault("unavailable", "No."))
     assert encoder.fail(Fault("unavailable", "Twice.")) == b""
+
+
+@pytest.mark.parametrize("read", [[], [TextDelta("a")]], ids=["alone", "with-text"])
+def test_an_end_is_told_anew_with_what_turned_out_otherwise(read: list[Event]) -> None:
+    encoder = Encoder(msgspec.structs.replace(META, conversation="conv_1"))
+    before = encoder.feed(TextDelta("x"))
+    told = b"".join(encoder.feed(event) for event in [*read, Done("stop")])
+    told = encoder.amend(told, conversation=None)
+    told = encoder.amend(told, store=False)
+    events = [json.loads(frame.split("\ndata: ")[1]) for frame in (before + told).decode().split("\n\n")[:-1]]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert names(events).count("completed") == 1
+    assert events[0]["response"]["conversation"] == {"id": "conv_1"}
+    assert events[-1]["response"] == encoder.response()
+    assert (events[-1]["response"]["conversation"], events[-1]["response"]["store"]) == (None, False)

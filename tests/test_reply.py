@@ -1,6 +1,7 @@
 """Streams over real sockets: cancellation in every phase, keepalives, stalls, draining."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,8 +9,10 @@ import pytest
 
 from codexgate.errors import Fault
 from codexgate.events import Done, Event, Failed, Notice, TextDelta, Usage
+from codexgate.records import ResponseRecord
 from codexgate.server import reply
 from codexgate.server.app import Listen
+from codexgate.stores.sqlite_responses import Responses
 from tests.servers.gateway import client, serving
 from tests.servers.scripted import Scripted
 from tests.support import run
@@ -174,6 +177,64 @@ def test_draining_ends_streams_with_an_error_frame() -> None:
     sent = run(scenario())
     assert b'"code":"draining"' in sent
     assert b"[DONE]" not in sent
+
+
+def drained(tmp_path: Path, **fields: Any) -> list[Any]:
+    """The events of a streamed response whose gate is stopped in the middle."""
+
+    async def scenario() -> bytes:
+        backend = Scripted(TextDelta("a"), asyncio.Event(), Done("stop"))
+        asked = msgspec.json.encode({"model": "scripted", "input": "hi", "stream": True, **fields})
+        async with client("http://unused") as session:
+            async with serving(backend, kept=Responses(tmp_path / "responses.db")) as url:
+                answer = await session.post(f"{url}/v1/responses", data=asked, headers=JSON)
+                begun = await answer.content.readuntil(b'"delta":"a"')
+            return begun + await answer.read()
+
+    frames = run(scenario()).split(b"\n\n")[:-1]
+    events = [msgspec.json.decode(frame.partition(b"\ndata: ")[2]) for frame in frames]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    return events
+
+
+def test_draining_ends_a_streamed_response_as_failed_and_not_kept(tmp_path: Path) -> None:
+    *_, last = drained(tmp_path)
+    assert (last["type"], last["response"]["status"]) == ("response.failed", "failed")
+    assert "shutting down" in last["response"]["error"]["message"]
+    assert last["response"]["output"][0]["content"][0]["text"] == "a"
+    assert last["response"]["store"] is False
+
+
+class Keeping(Responses):
+    """A store that is never done with a response."""
+
+    begun: asyncio.Event
+
+    async def save(self, record: ResponseRecord) -> None:
+        self.begun.set()
+        await asyncio.Event().wait()
+
+
+def test_draining_while_an_answer_is_kept_tells_it_and_that_it_is_not(tmp_path: Path) -> None:
+    async def scenario() -> bytes:
+        store = Keeping(tmp_path / "responses.db")
+        store.begun = asyncio.Event()
+        backend = Scripted(TextDelta("a"), Done("stop"))
+        asked = b'{"model":"scripted","input":"hi","stream":true}'
+        async with client("http://unused") as session:
+            async with serving(backend, kept=store) as url:
+                answer = await session.post(f"{url}/v1/responses", data=asked, headers=JSON)
+                await store.begun.wait()
+            return await answer.read()
+
+    last = msgspec.json.decode(run(scenario()).split(b"\n\n")[-2].partition(b"\ndata: ")[2])
+    assert (last["type"], last["response"]["store"]) == ("response.completed", False)
+
+
+def test_draining_sends_away_who_follows_a_response_in_the_background(tmp_path: Path) -> None:
+    *_, last = drained(tmp_path, background=True)
+    assert (last["type"], last["code"], last["param"]) == ("error", "draining", None)
+    assert "shutting down" in last["message"]
 
 
 def test_draining_lets_a_short_answer_finish() -> None:

@@ -17,6 +17,7 @@ from codexgate.backends.demo import Demo, DemoOptions
 from codexgate.backends.ollama import Ollama, OllamaOptions
 from codexgate.events import Done, TextDelta
 from codexgate.ports import Backend
+from codexgate.stores.responses import Limits
 from codexgate.stores.sqlite import Threads
 from codexgate.stores.sqlite_responses import Responses
 from tests.servers.codex_home import MODEL as CODEX_MODEL
@@ -28,6 +29,7 @@ from tests.servers.scripted import Scripted
 from tests.support import files_in, run
 
 MODEL = "scripted"
+LIMITS = Limits()
 WEATHER: Any = {
     "type": "function",
     "name": "weather",
@@ -37,9 +39,11 @@ WEATHER: Any = {
 
 
 @asynccontextmanager
-async def gate(folder: Path, *backends: Backend) -> AsyncIterator[openai.AsyncOpenAI]:
+async def gate(
+    folder: Path, *backends: Backend, limits: Limits = LIMITS
+) -> AsyncIterator[openai.AsyncOpenAI]:
     """A gate whose responses are kept in `folder`, and outlive it."""
-    async with serving(*backends, kept=Responses(folder / "responses.db")) as url:
+    async with serving(*backends, kept=Responses(folder / "responses.db", limits=limits)) as url:
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as made:
             yield made
 
@@ -270,6 +274,55 @@ def test_two_answers_are_never_added_to_one_conversation_at_once(tmp_path: Path)
     run(scenario())
 
 
+async def talk_of(api: openai.AsyncOpenAI, id: str) -> list[str]:
+    items: list[Any] = [item async for item in await api.conversations.items.list(id, order="asc")]
+    return [item.content[0].text for item in items]
+
+
+@pytest.mark.parametrize("how", ["whole", "streamed", "background", "followed"])
+@pytest.mark.parametrize("why", ["deleted", "full"])
+def test_an_answer_that_does_not_come_into_its_conversation_arrives_and_says_so(
+    tmp_path: Path, how: str, why: str
+) -> None:
+    """Kept by itself, it says so there too."""
+
+    async def scenario() -> None:
+        go = asyncio.Event()
+        backend = Scripted(TextDelta("one", "m"), go, Done("stop"))
+        limits = Limits(count=2 if why == "full" else 10)
+        async with gate(tmp_path, backend, limits=limits) as api:
+            talk = await api.conversations.create(items=[{"role": "user", "content": "hello"}])
+            asked: dict[str, Any] = {"model": MODEL, "input": "a", "conversation": talk.id}
+            asked["stream"] = how in ("streamed", "followed")
+            asked["background"] = how in ("background", "followed")
+
+            async def answered() -> Any:
+                told: Any = await api.responses.create(**asked)
+                if how == "background":
+                    return await finished(api, told.id)
+                if how == "whole":
+                    return told
+                events = [event async for event in told]
+                assert [event.sequence_number for event in events] == list(range(len(events)))
+                assert [event.type for event in events].count("response.completed") == 1
+                assert events[0].response.conversation.id == talk.id
+                return events[-1].response
+
+            answer = asyncio.create_task(answered())
+            await backend.begun.wait()
+            if why == "deleted":
+                await api.conversations.delete(talk.id)
+            go.set()
+            told = await answer
+            assert (told.status, told.output_text, told.conversation) == ("completed", "one", None)
+            assert told.to_dict()["store"] is True
+            assert (await api.responses.retrieve(told.id)).to_dict() == told.to_dict()
+            if why == "full":
+                assert await talk_of(api, talk.id) == ["hello"]
+
+    run(scenario())
+
+
 # What runs without its client
 
 
@@ -434,24 +487,35 @@ def test_a_websocket_is_refused_so_that_clients_fall_back(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("body", "code"),
+    ("body", "code", "param"),
     [
-        (b"{", "invalid_json"),
-        (b'{"model":"none","input":"x"}', "model_not_found"),
-        (b'{"model":"scripted","input":"x","previous_response_id":"resp_x"}', "response_not_found"),
-        (b'{"model":"scripted","input":"x","conversation":"conv_x"}', "conversation_not_found"),
+        (b"{", "invalid_json", None),
+        (b'{"model":"none","input":"x"}', "model_not_found", "model"),
+        (
+            b'{"model":"scripted","input":"x","previous_response_id":"resp_x"}',
+            "response_not_found",
+            "previous_response_id",
+        ),
+        (
+            b'{"model":"scripted","input":"x","conversation":"conv_x"}',
+            "conversation_not_found",
+            "conversation",
+        ),
     ],
     ids=["json", "model", "previous", "conversation"],
 )
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-def test_what_cannot_be_answered_is_a_status(tmp_path: Path, body: bytes, code: str, streamed: bool) -> None:
+def test_what_cannot_be_answered_is_a_status(
+    tmp_path: Path, body: bytes, code: str, param: str | None, streamed: bool
+) -> None:
     async def scenario() -> None:
         sent = body.replace(b'"input"', b'"stream":true,"input"') if streamed else body
         headers = {"Content-Type": "application/json"}
         async with serving(echoing(), kept=Responses(tmp_path / "r.db")) as url, client(url) as session:
             async with session.post("/v1/responses", data=sent, headers=headers) as answer:
                 assert answer.status in (400, 404)
-                assert (await answer.json())["error"]["code"] == code
+                error = (await answer.json())["error"]
+                assert (error["code"], error["param"]) == (code, param)
 
     run(scenario())
 

@@ -4,7 +4,8 @@ Either becomes the history of a chat. It knows stores by their ports and items b
 reads and writes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -13,6 +14,8 @@ from .fronts import openai_responses, openai_responses_request
 from .fronts.openai_responses_request import Asked
 from .ports import ConversationStore, ResponseStore
 from .records import ResponseRecord
+
+T = TypeVar("T")
 
 LIVE = ("queued", "in_progress")
 """The statuses of a response that is not over."""
@@ -45,15 +48,25 @@ async def given(asked: Asked, owner: str, store: ResponseStore, conversations: C
     """What the request goes on with, of what is the owner's. Raises GateError naming the field at fault."""
     items = await _resolved(asked, owner, store)
     if asked.previous:
-        records = await store.history(asked.previous, owner)
+        records = await _found(store.history(asked.previous, owner), "previous_response_id")
         if records[-1].status in LIVE:
             message = f"The response '{asked.previous}' is not finished."
             raise invalid(message, "previous_response_id", "response_not_finished")
         return Given(said(records), items, records[0].id)
     if asked.conversation:
-        kept = await conversations.items(asked.conversation, owner)
+        kept = await _found(conversations.items(asked.conversation, owner), "conversation")
         return Given([item.body for item in kept], items, asked.conversation)
     return Given([], items)
+
+
+async def _found(kept: Awaitable[T], param: str) -> T:
+    """`kept`; that it is not there is the fault of the field `param`."""
+    try:
+        return await kept
+    except GateError as error:
+        if error.fault.kind != "not_found":
+            raise
+        raise GateError(msgspec.structs.replace(error.fault, param=param)) from None
 
 
 async def _resolved(asked: Asked, owner: str, store: ResponseStore) -> list[bytes]:

@@ -25,6 +25,7 @@ from .gate import Gate
 from .past import LIVE
 from .ports import Batches, ConversationStore, ResponseStore, Route
 from .records import Item, ResponseRecord
+from .told import Follower, Told
 
 BEAT = 2.0
 """Seconds between two signs of life of a response that runs in the background."""
@@ -114,20 +115,23 @@ class Responses:
         """The response object `id` as it is now. Raises GateError (not_found)."""
         running = self._own(id, owner)
         if running is not None:
-            return _encode(running[0].encoder.response())
+            generation, task = running
+            if generation.over:  # where its end is kept is part of it
+                await asyncio.wait({task})
+            return _encode(generation.encoder.response())
         record = await self.store.load(id, owner)
         if record.status in LIVE and self.clock() - record.touched > LOST:
             return self._given_up(record)
         return record.body
 
-    async def follow(self, id: str, owner: str, after: int = -1) -> "Follower":
+    async def follow(self, id: str, owner: str, after: int = -1) -> Follower:
         """The events of a background response, from the one after number `after`. Raises GateError."""
         running = self._own(id, owner)
         if running is None:
             await self.store.load(id, owner)
             message = "The events of this response are not kept any more."
             raise GateError(Fault("conflict", message, "Ask for it whole.", "not_streamable", "stream"))
-        return Follower(running[0], after)
+        return Follower(running[0].told, after)
 
     async def start(self, generation: "Generation", slot: AbstractAsyncContextManager[None]) -> None:
         """Make it in the background, once `slot` can be had. Raises GateError when it cannot be kept."""
@@ -142,7 +146,7 @@ class Responses:
             generation, task = running
             if not generation.over:
                 task.cancel()
-                await asyncio.wait({task})
+            await asyncio.wait({task})
             return _encode(generation.encoder.response())
         record = await self.store.load(id, owner)
         if not msgspec.json.decode(record.body).get("background"):
@@ -249,9 +253,8 @@ class Generation:
         """It ends because the gate does."""
         self.kept = False
         """It is kept as it ended."""
-        self.log: list[tuple[list[Event], bytes]] = []
-        """In the background: everything that was told, for whoever follows it."""
-        self.news = asyncio.Event()
+        self.told = Told()
+        """In the background: everything, for whoever follows it."""
         self._responses = responses
         self._created = meta.created
         self._items = items
@@ -268,13 +271,21 @@ class Generation:
             async with aclosing(self._responses.gate.stream(self.route)) as batches:
                 async for batch in batches:
                     told = b"".join([self.encoder.feed(event) for event in batch])
-                    if isinstance(batch[-1], Done | Failed) and not await self._finish():
-                        told = self.encoder.unstored(told)
-                    self._tell(batch, told)
+                    try:
+                        if isinstance(batch[-1], Done | Failed):
+                            told = await self._finish(told)
+                    finally:  # what is stopped while it is kept has its end
+                        self._tell(batch, told)
                     yield batch
 
-    def take(self, _: Sequence[Event]) -> bytes:
-        """The frames of what came since the last time: a beginning may be of several batches."""
+    def take(self, batch: Sequence[Event]) -> bytes:
+        """The frames of what came since the last time: a beginning may be of several batches.
+
+        A batch that did not come from here is why its stream ends, and with it what was made.
+        """
+        if isinstance(batch[-1], Failed) and not self.kept:  # and nobody will keep it
+            self.fail(batch[-1].fault)
+            self._untold = self.encoder.amend(self._untold, store=False)
         told, self._untold = self._untold, b""
         return told
 
@@ -301,66 +312,36 @@ class Generation:
         )
         await self._responses.store.save(record)
 
-    async def _finish(self) -> bool:
-        """Keep it; returns whether it is kept where it should be. Raises GateError for a conversation."""
-        stored = True
+    async def _finish(self, told: bytes) -> bytes:
+        """Keep it where it should be; returns what to tell instead of `told`, its end.
+
+        The answer is there, and paid for: that it is not kept somewhere is told with it.
+        """
+        if self.asked.conversation and self.encoder.status in ("completed", "incomplete"):
+            said = [Item(id, body) for id, body in self._items]
+            said += [Item(item["id"], _encode(item)) for item in self.encoder.response()["output"]]
+            try:
+                await self._responses.conversations.add_items(self.asked.conversation, self.owner, said)
+            except GateError as error:
+                told = self._lost(error, told, conversation=None)
         refused = self.encoder.status == "failed" and not self.encoder.response()["output"]
         if self.asked.store and (self.asked.background or not refused):
             try:
                 await self.keep()
             except GateError as error:
-                # The answer is there, and paid for; that it cannot be gone on with is told with it.
-                stored = False
-                log.warning("response.error", extra={"fields": {"reason": error.fault.message}})
-        if self.asked.conversation and self.encoder.status in ("completed", "incomplete"):
-            said = [Item(id, body) for id, body in self._items]
-            said += [Item(item["id"], _encode(item)) for item in self.encoder.response()["output"]]
-            await self._responses.conversations.add_items(self.asked.conversation, self.owner, said)
+                told = self._lost(error, told, store=False)
         self.kept = True
-        return stored
+        return told
+
+    def _lost(self, error: GateError, told: bytes, **fields: object) -> bytes:
+        log.warning("response.error", extra={"fields": {"reason": error.fault.message}})
+        return self.encoder.amend(told, **fields)
 
     def _tell(self, batch: list[Event], told: bytes) -> None:
         if self.asked.background:
-            self.log.append((batch, told))
-            self.news.set()
+            self.told.add(batch, told)
         else:
             self._untold += told
-
-
-class Follower:
-    """Somebody who reads what a background response tells."""
-
-    def __init__(self, generation: Generation, after: int) -> None:
-        self.generation = generation
-        self._after = after
-        self._seen = 0
-        """Events that were told so far."""
-        self._untold = b""
-
-    async def batches(self) -> Batches:
-        """What was told and what will be."""
-        at = 0
-        generation = self.generation
-        while True:
-            while at < len(generation.log):
-                batch, data = generation.log[at]
-                at += 1
-                self._untold += self._unseen(data)
-                yield batch
-                if isinstance(batch[-1], Done | Failed):
-                    return
-            generation.news.clear()
-            await generation.news.wait()
-
-    def take(self, _: Sequence[Event]) -> bytes:
-        """The frames of what came since the last time."""
-        told, self._untold = self._untold, b""
-        return told
-
-    def _unseen(self, data: bytes) -> bytes:
-        frames = data.split(b"\n\n")[:-1]  # JSON has no line ends, and events are numbered from 0
-        first, self._seen = self._seen, self._seen + len(frames)
-        return b"".join(frame + b"\n\n" for number, frame in enumerate(frames, first) if number > self._after)
 
 
 class _Lock:

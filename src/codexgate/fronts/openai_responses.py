@@ -126,10 +126,10 @@ class Encoder:
         """End it badly, unless it has ended."""
         return self.feed(Failed(fault)) if self.status in ("queued", "in_progress") else b""
 
-    def unstored(self, told: bytes) -> bytes:
-        """What to tell instead of `told`, its end: it could not be kept, so its `store` is false."""
+    def amend(self, told: bytes, **fields: Any) -> bytes:
+        """What to tell instead of `told`, its end, now that `fields` are otherwise than was asked."""
         before, end, _ = told[:-2].rpartition(b"\n\n")
-        self._beside["store"] = False
+        self._beside |= fields
         self._sequence -= 1
         return before + end + self._last()
 
@@ -292,6 +292,12 @@ class Encoder:
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence - 1
+
+
+def broken_off(fault: Fault, sequence: int) -> bytes:
+    """The last event, number `sequence`, of a stream that ends although its response has not."""
+    error = {"code": fault.code or None, "message": fault.text, "param": fault.param or None}
+    return named("error", _encode({"type": "error", "sequence_number": sequence, **error}))
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from aiohttp import web
 from ..errors import invalid
 from ..events import Event
 from ..fronts import openai_list, openai_responses_request
-from ..responses import Caller, Follower, Generation, Responses
+from ..responses import Caller, Generation, Responses
 from ..stages.usage import estimate
+from ..told import Follower
 from . import reply
 from .context import CORE, activity, caller, chat_id, note_route, retrieval, session
 from .guard import BODY, SLOTS, refuse, reply_json
@@ -27,7 +28,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         slots = request.app[SLOTS]
         await responses.start(generation, slots)
         if asked.stream:
-            follower = Follower(generation, -1)
+            follower = Follower(generation.told)
             return await reply.stream(request, follower.batches(), follower.take, headers)
         return reply_json(generation.encoder.response(), 200, headers)
     if asked.stream:

@@ -63,6 +63,21 @@ MIGRATIONS: tuple[LiteralString, ...] = (
 )
 """What makes version N+1 of version N; a released one is never changed."""
 
+# What a response goes on with lasts as long as it does. One that lasts longer has seen to its own.
+# Two writers come by the same ones in the same order: neither waits for the other in a circle.
+LENGTHEN = """
+WITH RECURSIVE link (id) AS (
+    VALUES (%(previous)s::text)
+    UNION
+    SELECT older.previous FROM link JOIN codexgate.response AS older ON older.id = link.id
+    WHERE owner = %(owner)s AND expires < %(expires)s
+), short AS (
+    SELECT id FROM codexgate.response
+    WHERE id IN (SELECT id FROM link) AND owner = %(owner)s AND expires < %(expires)s
+    ORDER BY id FOR UPDATE
+)
+UPDATE codexgate.response SET expires = %(expires)s WHERE id IN (SELECT id FROM short)
+"""
 # Two writers may expire at once: neither waits for what the other deletes already.
 SAVE = """
 WITH expired AS (
@@ -77,7 +92,8 @@ VALUES (%(id)s, %(owner)s, %(created)s, %(status)s, %(previous)s, %(touched)s, %
     %(body)b, %(input)b)
 ON CONFLICT (id) DO UPDATE SET
     created = excluded.created, status = excluded.status, previous = excluded.previous,
-    touched = excluded.touched, expires = excluded.expires, body = excluded.body, input = excluded.input
+    touched = excluded.touched, expires = greatest(kept.expires, excluded.expires),
+    body = excluded.body, input = excluded.input
 WHERE kept.owner = excluded.owner
 """
 LOAD = """
@@ -106,8 +122,9 @@ _metadata = msgspec.json.Decoder(dict[str, str]).decode
 class PostgresResponses:
     """Responses and conversations in the Postgres at `url`; connects only when something is asked.
 
-    `ttl`: seconds that a response is kept, 0 for ever; `clock`: Unix seconds. What a call has written is
-    as durable, when it returns, as the server makes it (`synchronous_commit`, on by default).
+    `ttl`: seconds that a response is kept, and what it goes on with, 0 for ever; `clock`: Unix seconds.
+    What a call has written is as durable, when it returns, as the server makes it (`synchronous_commit`,
+    on by default).
     Raises GateError of kind `invalid_request` for an unusable URL.
     """
 
@@ -130,6 +147,8 @@ class PostgresResponses:
         values = msgspec.structs.asdict(record)
         values["expires"] = record.created + self._ttl
         async with self._postgres.transaction() as database:
+            if record.previous:
+                await database.execute(LENGTHEN, values)
             saved = await database.execute(SAVE, values | {"now": self._clock(), "batch": BATCH})
             if not saved.rowcount:
                 raise no_response(record.id)  # it is somebody else's

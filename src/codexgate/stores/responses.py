@@ -35,7 +35,11 @@ class ResponseOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = Secret()
     ttl: Annotated[
-        int, Meta(ge=0, description="How long a response is kept (seconds); 0: until it is deleted.")
+        int,
+        Meta(
+            ge=0,
+            description="How long a response, and what it goes on with, is kept (seconds); 0: until it is deleted.",
+        ),
     ] = MONTH
 
 

@@ -72,12 +72,23 @@ MIGRATIONS = (
 EXPIRE = """
 DELETE FROM response WHERE id IN (SELECT id FROM response WHERE expires <= ? ORDER BY expires LIMIT ?)
 """
+# What a response goes on with lasts as long as it does. One that lasts longer has seen to its own.
+LENGTHEN = """
+WITH RECURSIVE link (id) AS (
+    VALUES (:previous)
+    UNION
+    SELECT response.previous FROM link JOIN response ON response.id = link.id
+    WHERE owner = :owner AND expires < :expires
+)
+UPDATE response SET expires = :expires
+WHERE id IN (SELECT id FROM link) AND owner = :owner AND expires < :expires
+"""
 SAVE = """
 INSERT INTO response (id, owner, created, status, previous, touched, expires, size)
 VALUES (:id, :owner, :created, :status, :previous, :touched, :expires, :size)
 ON CONFLICT (id) DO UPDATE SET
     created = excluded.created, status = excluded.status, previous = excluded.previous,
-    touched = excluded.touched, expires = excluded.expires, size = excluded.size
+    touched = excluded.touched, expires = max(expires, excluded.expires), size = excluded.size
 WHERE owner = excluded.owner
 """
 SAVE_CONTENT = "INSERT OR REPLACE INTO content (id, body, input) VALUES (:id, :body, :input)"
@@ -106,8 +117,8 @@ _metadata = msgspec.json.Decoder(dict[str, str]).decode
 class Responses:
     """Responses and conversations in the file `path`, which is made, with its folder, when it is needed.
 
-    `ttl`: seconds that a response is kept, 0 for ever; `clock`: Unix seconds. What a call has written
-    is on the disk when it returns: it outlives the process, and a loss of power.
+    `ttl`: seconds that a response is kept, and what it goes on with, 0 for ever; `clock`: Unix seconds.
+    What a call has written is on the disk when it returns: it outlives the process, and a loss of power.
     """
 
     def __init__(
@@ -131,6 +142,7 @@ class Responses:
         values["size"] = len(record.body) + len(record.input)
 
         def work(database: sqlite3.Connection) -> None:
+            database.execute(LENGTHEN, values)
             database.execute(EXPIRE, (self._clock(), BATCH))
             if not database.execute(SAVE, values).rowcount:
                 raise no_response(record.id)  # it is somebody else's
