@@ -469,12 +469,48 @@ def test_structured_output() -> None:
     run(test())
 
 
+def test_fields_that_are_passed_over_are_told() -> None:
+    async def test() -> None:
+        async with bench() as (server, client):
+            strange: Any = {"verbosity": "low", "top_k": 1, "x\r\nSet-Cookie: a": 1, "y" * 100: 1}
+            create = client.chat.completions.with_raw_response.create
+            raw = await create(model="m", messages=HELLO, extra_body=strange)
+            assert raw.headers["X-Codexgate-Ignored"] == f"verbosity, top_k, x??Set-Cookie??a, {'y' * 64}"
+            raw = await create(model="m", messages=HELLO, extra_body={f"f{n}": n for n in range(100)})
+            assert raw.headers["X-Codexgate-Ignored"].split(", ") == [f"f{n}" for n in range(32)]
+            assert not {"verbosity", "top_k", "f1"} & {*server.bodies()[0], *server.bodies()[1]}
+            raw = await create(model="m", messages=HELLO)
+            assert "X-Codexgate-Ignored" not in raw.headers
+
+    run(test())
+
+
 def test_embeddings() -> None:
     async def test() -> None:
         async with bench() as (_, client):
             found = await client.embeddings.create(model="m-embed", input=["a", "b"])
             assert [one.embedding for one in found.data] == [[0.5] * 3, [1.5] * 3]
             assert found.usage.prompt_tokens == 4
+
+    run(test())
+
+
+@pytest.mark.parametrize("name", ["emb", "all-mpnet-base-v2", "m-embed"])
+def test_a_model_of_which_only_the_name_is_known_answers_for_itself(name: str) -> None:
+    async def test() -> None:
+        async with bench(names=(name,)) as (_, client):
+            assert (await client.embeddings.create(model=name, input="a")).data
+            assert (await client.chat.completions.create(model=name, messages=HELLO)).choices
+
+    run(test())
+
+
+def test_what_a_server_says_of_its_model_is_believed() -> None:
+    async def test() -> None:
+        async with bench(models={"data": [{"id": "m-embed", "type": "chat"}]}) as (server, client):
+            with pytest.raises(openai.NotFoundError, match="The model 'm-embed' does not embed"):
+                await client.embeddings.create(model="m-embed", input="a")
+            assert not server.bodies()
 
     run(test())
 

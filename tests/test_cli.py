@@ -464,6 +464,20 @@ def test_a_hangup_opens_no_door(tmp_path: Path) -> None:
     served.stop()
 
 
+def test_nor_does_one_that_gives_a_name_a_sandbox(tmp_path: Path) -> None:
+    file = tmp_path / "gate.toml"
+    file.write_text('[aliases.nick]\nmodel = "demo"\n')
+    more = {"CODEXGATE_BACKENDS": "demo,codex", "CODEXGATE_CODEX_BINARY": str(tmp_path / "none")}
+    served = Served(tmp_path, "--port", "0", "--log-format", "json", "--config", str(file), more=more)
+    port = json.loads(served.read_until("service.init"))["url"].rpartition(":")[2]
+    file.write_text('[aliases.writer]\nmodel = "demo"\nsandbox = "workspace-write"\n')
+    served.process.send_signal(signal.SIGHUP)
+    assert "sandbox workspace-write needs an API key" in served.read_until("settings.refused")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/writer", timeout=30)
+    served.stop()
+
+
 def test_serve_on_a_unix_socket_is_its_owners_alone(tmp_path: Path) -> None:
     served = Served(tmp_path, "--uds", "s", "--log-format", "text")
     said = served.read_until("curl --unix-socket")
@@ -485,7 +499,7 @@ def test_serve_leaves_a_live_gate_its_socket_and_takes_a_dead_ones(tmp_path: Pat
     asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     first = Served(tmp_path, "--uds", "s")
     first.read_until("curl --unix-socket")
-    found = codexgate(tmp_path, "serve", "--uds", "s")
+    found = codexgate(tmp_path, "serve", "--uds", "s", more={"CODEXGATE_DATA_DIR": str(tmp_path / "other")})
     assert found.returncode == 1
     assert found.stderr == b"codexgate: s is taken. Stop what listens there, or take another path.\n"
     assert b" 200 " in ask_at(tmp_path / "s", asked)
@@ -494,6 +508,23 @@ def test_serve_leaves_a_live_gate_its_socket_and_takes_a_dead_ones(tmp_path: Pat
     next_one = Served(tmp_path, "--uds", "s")
     next_one.read_until("curl --unix-socket")
     assert b" 200 " in ask_at(tmp_path / "s", asked)
+    assert next_one.stop()[0] == 0
+
+
+def test_a_second_gate_on_a_data_folder_names_the_first_and_ends(tmp_path: Path) -> None:
+    first = Served(tmp_path, "--port", "0")
+    url = re.search(r"http://127\.0\.0\.1:\d+", first.read_until("model = "))
+    assert url
+    found = codexgate(tmp_path, "serve", "--port", "0")
+    assert (found.returncode, found.stderr.decode()) == (
+        1,
+        f"codexgate: Another gate uses {tmp_path / 'kept'}: process {first.process.pid}, {url[0]}. "
+        "Stop it, or give this one its own: CODEXGATE_DATA_DIR=FOLDER codexgate serve\n",
+    )
+    assert codexgate(tmp_path, "chat", "hi").returncode == 0  # who is no gate may come in
+    first.stop(signal.SIGKILL)
+    next_one = Served(tmp_path, "--port", "0")
+    next_one.read_until("model = ")
     assert next_one.stop()[0] == 0
 
 
@@ -581,12 +612,29 @@ def test_serve_tells_the_key_from_where_it_is_but_never_the_key(tmp_path: Path) 
         ({"codex.sandbox": "danger-full-access"}, True, ""),
         ({"codex.sandbox": "danger-full-access", "server.host": "0.0.0.0"}, True, "is not served on 0.0.0.0"),
         ({"codex.sandbox": "danger-full-access", "backends": ["demo"]}, False, ""),
+        ({"aliases.x": "read-only"}, False, ""),
+        ({"aliases.x": "read-only", "codex.sandbox": "workspace-write"}, False, "needs an API key"),
+        ({"aliases.x": "workspace-write"}, False, "sandbox workspace-write needs an API key"),
+        ({"aliases.x": "danger-full-access"}, True, ""),
+        (
+            {"aliases.x": "danger-full-access", "aliases.y": "read-only", "server.host": "0.0.0.0"},
+            True,
+            "danger-full-access is not served on 0.0.0.0",
+        ),
     ],
 )
 def test_serve_refuses_an_open_door(
     flags: dict[str, object], has_key: bool, refused: str, tmp_path: Path
 ) -> None:
-    settings = load_settings(flags, environ={}, cwd=tmp_path).settings
+    names = {
+        key.removeprefix("aliases."): value for key, value in flags.items() if key.startswith("aliases.")
+    }
+    file = tmp_path / "gate.toml"
+    file.write_text(
+        "".join(f'[aliases.{name}]\nmodel = "m"\nsandbox = "{value}"\n' for name, value in names.items())
+    )
+    flags = {key: value for key, value in flags.items() if not key.startswith("aliases.")}
+    settings = load_settings(flags, environ={}, cwd=tmp_path, config=file).settings
     if not refused:
         door.refuse_open(settings, has_key=has_key)
         return

@@ -15,7 +15,7 @@ import msgspec
 import openai
 import pytest
 
-from codexgate.backends.codex import Codex, CodexOptions
+from codexgate.backends.codex import Codex, CodexOptions, backend
 from codexgate.backends.codex.approvals import Desk
 from codexgate.backends.codex.child import Child, Told
 from codexgate.backends.codex.run import Run
@@ -115,7 +115,7 @@ def test_the_same_turn_goes_on_with_the_result(tmp_path: Path, streamed: bool, c
             assert len(provider.requests) == 2
             assert outputs(provider.requests[1]) == ["sunny, 21°"]
             assert provider.requests[0]["prompt_cache_key"] == provider.requests[1]["prompt_cache_key"]
-            assert not codex._parked and not codex._timers
+            assert not codex._parked
             if chat:
                 said += [
                     {"role": "assistant", "content": "It is sunny."},
@@ -221,15 +221,15 @@ def test_two_calls_at_once_are_two_calls_of_one_answer_whatever_the_order_of_the
         request = ChatRequest("m", (Message("user", (Said("x"),)),), tools=(Tool("lookup_ticket"),))
         waiting = Run(cast("Turn", turn), request, CodexOptions(), Desk(1))
         first = fold([event async for batch in waiting.events() for event in batch])
-        assert [(call.id, call.arguments) for call in first.tool_calls] == [
-            ("call_A", '{"id":"T-1"}'),
-            ("call_B", '{"id":"T-2"}'),
+        assert [call.arguments for call in first.tool_calls] == ['{"id":"T-1"}', '{"id":"T-2"}']
+        results = [
+            Message("tool", (Said(f"res {call.arguments}"),), tool_call_id=call.id)
+            for call in reversed(first.tool_calls)
         ]
-        results = [Message("tool", (Said(f"res {id}"),), tool_call_id=id) for id in ("call_B", "call_A")]
         waiting.go_on(msgspec.structs.replace(request, messages=(*request.messages, *results)))
         assert {id: given["contentItems"][0]["text"] for id, given in turn.answered.items()} == {
-            0: "res call_A",
-            1: "res call_B",
+            0: 'res {"id":"T-1"}',
+            1: 'res {"id":"T-2"}',
         }
         second = fold([event async for batch in waiting.events() for event in batch])
         assert (second.text, second.reason) == ("both looked up.", "stop")
@@ -243,7 +243,7 @@ def test_a_turn_that_waited_too_long_falls_back_to_the_whole_history(tmp_path: P
         answers = [[Call("weather", {"city": "Ulm"})], [Text("It is sunny.")]]
         async with bench(tmp_path, *answers, tool_timeout=0.1) as (provider, client, codex):
             calls, _ = await calling(client, list(ASK), streamed=False)
-            while codex._timers:
+            while codex._parked:
                 await asyncio.sleep(0.01)
             provider.default = [[Text("Sunny, I read.")]]
             provider.script("tools", [Text("Sunny, I read.")])
@@ -335,3 +335,175 @@ def test_leaving_a_turn_that_waits_for_nothing_sends_no_interrupt_while_it_is_pa
     assert len([line for line in sent if line.get("method") == wire.TURN_INTERRUPT]) == 1, (
         "closing the gate ends it"
     )
+
+
+async def asked(
+    client: openai.AsyncOpenAI, said: list[Any], chat: str = "", model: str = MODEL, **extra: Any
+) -> Any:
+    """The whole answer to `said`."""
+    headers = {"X-OpenWebUI-Chat-Id": chat} if chat else {}
+    return await client.chat.completions.create(
+        model=model, messages=said, tools=[tool("weather")], extra_headers=headers, **extra
+    )
+
+
+def called(answer: Any) -> list[Any]:
+    """The calls of `answer`."""
+    return answer.choices[0].message.tool_calls or []
+
+
+def user(text: str) -> Any:
+    return {"role": "user", "content": text}
+
+
+NUMBERED = [Call("weather", {"city": "Ulm"}, id="call_0")]
+"""A call as of a model that numbers them, in every chat from the beginning."""
+
+
+@pytest.mark.parametrize(
+    ("chats", "keys"),
+    [(("", ""), ("one", "one")), (("a", "b"), ("one", "one")), (("", ""), ("one", "two"))],
+    ids=["alone", "two chats", "two callers"],
+)
+def test_results_reach_the_turn_that_asked_though_models_repeat_their_ids(
+    tmp_path: Path, chats: tuple[str, str], keys: tuple[str, str]
+) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as (provider, client, codex):
+            turns = []
+            for word, chat, key in zip(("first", "second"), chats, keys, strict=True):
+                provider.script(word, NUMBERED, [Text(f"Of the {word}.")])
+                own = client.with_options(api_key=key)
+                said = [user(f"SC:{word}")]
+                calls = called(await asked(own, said, chat))
+                turns.append((word, own, [*said, assistant(calls), result(calls[0], word)], chat))
+            for word, own, said, chat in turns:
+                answer = await asked(own, said, chat)
+                assert answer.choices[0].message.content == f"Of the {word}."
+                assert outputs(provider.requests[-1]) == [word]
+            assert len(provider.requests) == 4 and not codex._parked
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("other", ["model", "chat", "question"])
+def test_results_for_something_else_than_what_waits_are_a_turn_of_their_own(
+    tmp_path: Path, other: str
+) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, NUMBERED, [Text("Old.")], models=("other",)) as (provider, client, _):
+            calls = called(await asked(client, ASK, "c1"))
+            provider.script("tools", [Text("New.")])
+            asks = user("SC:tools, and in Köln?") if other == "question" else ASK[0]
+            said = [asks, assistant(calls), result(calls[0], "sunny")]
+            chat, model = ("c2" if other == "chat" else "c1"), ("other" if other == "model" else MODEL)
+            answer = await asked(client, said, chat, model)
+            assert answer.choices[0].message.content == "New."
+            assert provider.requests[-1]["model"] == model
+            assert asks["content"] in json.dumps(provider.requests[-1]["input"], ensure_ascii=False)
+
+    run(scenario())
+
+
+def test_a_title_that_is_asked_for_meanwhile_leaves_the_turn_waiting(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, NUMBERED, [Text("It is sunny.")]) as (provider, client, _):
+            calls = called(await asked(client, ASK, "c1"))
+            await asked(client, [user("### Task:\nName this chat. SC:plain")], "c1")
+            said = [*ASK, assistant(calls), result(calls[0], "sunny")]
+            assert (await asked(client, said, "c1")).choices[0].message.content == "It is sunny."
+            assert len(provider.requests) == 3
+
+    run(scenario())
+
+
+def test_every_answer_of_a_turn_names_its_thread(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, NUMBERED, [Text("It is sunny.")]) as (_, client, _codex):
+            first = await asked(client, ASK, "c1")
+            calls = called(first)
+            second = await asked(client, [*ASK, assistant(calls), result(calls[0], "sunny")], "c1")
+            assert (first.thread_id, first.turn_number) == (second.thread_id, second.turn_number)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("choices", [("none", "auto"), ("auto", "none")], ids=" then ".join)
+def test_each_turn_of_a_chat_has_the_tools_of_its_own_request(
+    tmp_path: Path, choices: tuple[str, str]
+) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as (provider, client, _):
+            said: list[Any] = []
+            for choice in choices:
+                said.append(user(f"SC:plain {choice}"))
+                answer = await asked(client, said, "c1", tool_choice=choice)
+                said.append({"role": "assistant", "content": answer.choices[0].message.content})
+                offered = [each.get("name") for each in provider.requests[-1]["tools"]]
+                assert ("weather" in offered) == (choice == "auto")
+
+    run(scenario())
+
+
+def test_results_that_come_without_the_tools_leave_the_thread_what_it_was(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, NUMBERED, [Text("It is sunny.")]) as (provider, client, _):
+            calls = called(await asked(client, ASK, "c1"))
+            said = [*ASK, assistant(calls), result(calls[0], "sunny")]
+            await asked(client, said, "c1", tool_choice="none")
+            said += [{"role": "assistant", "content": "It is sunny."}, user("SC:plain")]
+            await asked(client, said, "c1")
+            assert len({request["prompt_cache_key"] for request in provider.requests}) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("chat", ["", "c1"], ids=["alone", "in a chat"])
+def test_results_for_a_codex_that_has_died_are_told_to_the_next(tmp_path: Path, chat: str) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, NUMBERED) as (provider, client, codex):
+            calls = called(await asked(client, ASK, chat))
+            child = await codex._supervisor.child()
+            child._process.kill()
+            while child.gone is None:
+                await asyncio.sleep(0.01)
+            provider.script("tools", [Text("Sunny, I read.")])
+            answer = await asked(client, [*ASK, assistant(calls), result(calls[0], "sunny")], chat)
+            assert answer.choices[0].message.content == "Sunny, I read."
+            assert outputs(provider.requests[-1]) == ["sunny"]
+            assert not codex._parked
+
+    run(scenario())
+
+
+def test_of_too_many_turns_that_wait_the_oldest_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "PARKED", 2)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, NUMBERED) as (provider, client, codex):
+            waiting = [called(await asked(client, ASK)) for _ in range(3)]
+            assert len(codex._parked) == 2
+            provider.script("tools", [Text("Sunny.")])
+            for calls in waiting:
+                answer = await asked(client, [*ASK, assistant(calls), result(calls[0], "sunny")])
+                assert answer.choices[0].message.content == "Sunny."
+            threads = [request["prompt_cache_key"] for request in provider.requests]
+            assert [one == other for one, other in zip(threads, threads[3:], strict=False)] == [
+                False,
+                True,
+                True,
+            ]
+
+    run(scenario())
+
+
+def test_a_turn_without_an_end_is_given_up_with_its_limit_named(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, turn_timeout=0.5) as (_, client, _codex):
+            with pytest.raises(openai.APIStatusError) as refused:
+                await asked(client, [user("SC:hang")])
+            assert "after 0.5 s" in refused.value.message and "codex.turn_timeout" in refused.value.message
+
+    run(scenario())

@@ -80,6 +80,15 @@ def test_a_thread_keeps_the_tools_it_was_started_with() -> None:
     assert continuation((), messages, ()) is None
 
 
+def test_a_thread_keeps_the_sandbox_it_was_started_with() -> None:
+    messages = (*FIRST, assistant(ANSWER), NEXT)
+    kept = signature(FIRST, (), ANSWER, sandbox="read-only")
+    assert continuation(kept, messages, (), sandbox="read-only") == (NEXT,)
+    for other in (None, "workspace-write"):
+        assert continuation(kept, messages, (), sandbox=other) is None
+    assert continuation(KEPT, messages, (), sandbox="read-only") is None
+
+
 def test_calls_and_results_are_part_of_the_history() -> None:
     call = Message("assistant", tool_calls=(ToolCall("c", "f", "{}"),))
     result = Message("tool", (Text("42"),), tool_call_id="c")

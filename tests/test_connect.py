@@ -20,6 +20,7 @@ from codexgate.cli import offer, remote
 from codexgate.cli.connect import clients as completions
 from codexgate.connect.clients import CLIENTS, Places, Target, advise, quoted, shortly
 from codexgate.errors import GateError
+from codexgate.gate import Alias
 from codexgate.records import Ability, Model
 from codexgate.settings import ServerOptions, Settings
 
@@ -345,6 +346,11 @@ def test_a_window_is_what_the_model_gets() -> None:
     assert offer.windows(models, limited) == {"q": 40_960, "big": 65_536, "upstream": 262_144}
     fixed = Settings(ollama=OllamaOptions(num_ctx=8192))
     assert offer.windows(models, fixed) == {"q": 8192, "big": 8192, "upstream": 262_144}
+    assert offer.windows(models, limited, {"big": Alias(model="big", options={"num_ctx": 100_000})}) == {
+        "q": 40_960,
+        "big": 65_536,
+        "upstream": 262_144,
+    }
     free = Settings(ollama=OllamaOptions(max_num_ctx=0))
     assert offer.windows(models, free)["big"] == 262_144
 

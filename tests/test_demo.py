@@ -67,9 +67,10 @@ def test_limits_and_stops() -> None:
 def test_tools_that_the_message_names_are_called_side_by_side(
     text: str, parallel: bool | None, called: list[str]
 ) -> None:
-    request = ask(text, tools=(WEATHER, Tool("time")), parallel_tool_calls=parallel)
+    request = ask(text, tools=(WEATHER, Tool("time", parameters={})), parallel_tool_calls=parallel)
     calls = fold(answer(request)).tool_calls
     assert [call.name for call in calls] == called
+    assert all(isinstance(json.loads(call.arguments), dict) for call in calls)
     assert len({call.id for call in calls}) == len(calls)
 
 

@@ -138,6 +138,15 @@ MESSAGES: dict[str, tuple[Message, dict[str, Any]]] = {
             ],
         },
     ),
+    "a picture to be looked at closely": (
+        Message("user", (Image("image/png", "QQ==", "high"),)),
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ==", "detail": "high"}}
+            ],
+        },
+    ),
     "calls and thoughts": (
         Message("assistant", tool_calls=(ToolCall("c1", "f", '{"a": 1}'),), reasoning="hm"),
         {

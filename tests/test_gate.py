@@ -215,6 +215,17 @@ def test_an_aliass_settings_fill_in_and_the_requests_win() -> None:
     assert route(gate, ChatRequest("fast", HELLO, effort="low")).request.effort == "low"
 
 
+def test_a_sandbox_is_the_names_and_never_the_requests() -> None:
+    aliases = {"careful": Alias(model="a", sandbox="read-only"), "plain": Alias(model="a")}
+    wanted = {"careful": "read-only", "plain": None, "a": None, "": "read-only"}
+    gate = Gate(GATE, aliases=aliases, default_model="careful")
+    for name, sandbox in wanted.items():
+        request = ChatRequest(
+            name, HELLO, sandbox="danger-full-access", options={"sandbox": "danger-full-access"}
+        )
+        assert route(gate, request).request.sandbox == sandbox
+
+
 def test_what_the_backend_does_not_act_on_is_told() -> None:
     request = ChatRequest("a", HELLO, sampling=Sampling(temperature=0, seed=1, stop=("x",)))
     assert route(Gate(GATE), request).ignored == ("seed", "temperature")

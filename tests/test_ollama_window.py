@@ -12,6 +12,7 @@ from codexgate import tokens
 from codexgate.backends.ollama import Ollama, OllamaOptions
 from codexgate.chat import ChatRequest, Image, Message, Text, Tool
 from codexgate.dialects.ollama.window import choose, estimate
+from codexgate.gate import Alias
 from codexgate.server import reply
 from codexgate.sse import KEEPALIVE, LOADING
 from tests.servers.gateway import client, serving
@@ -21,6 +22,7 @@ from tests.support import run
 MODEL = "qwen3:8b"
 WINDOW = 40_960
 """Of that model, as the scripted Ollama shows it."""
+EMBEDS = "nomic-embed-text"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +142,68 @@ def test_a_fixed_window_stays_fixed() -> None:
             for words in (1, 5000):
                 assert (await post(session, words))[0] == 200
             assert ollama.loads == [(MODEL, 6000)]
+
+    run(scenario())
+
+
+ASKED: dict[str, tuple[str, object, int]] = {
+    "less than may be had": (MODEL, 6000, 6000),
+    "more than the operator allows": (MODEL, 131_072, 16_384),
+    "more than the model can": ("llama3.2:latest", 99_999_999, 8192),
+    "in another spelling": (MODEL, 1e6, 16_384),
+}
+
+
+@pytest.mark.parametrize(("model", "asked", "given"), ASKED.values(), ids=ASKED)
+def test_a_client_gets_no_larger_window_than_there_is(model: str, asked: object, given: int) -> None:
+    """Neither by a chat, nor by a text to go on with, nor by a load."""
+    hello = {"model": model, "options": {"num_ctx": asked}, "stream": False}
+
+    async def scenario() -> None:
+        async with bench(max_num_ctx=16_384) as (ollama, session):
+            for path, more in (
+                ("/api/chat", {"messages": [{"role": "user", "content": "hi"}]}),
+                ("/api/generate", {"prompt": "hi"}),
+                ("/api/chat", {"messages": []}),
+            ):
+                async with session.post(path, json={**hello, **more}) as answer:
+                    assert answer.status == 200
+                    context = answer.headers.get("X-Codexgate-Context", f"/{given}")
+                    assert context.endswith(f"/{given}")
+                assert ollama.seen[-1].body["options"]["num_ctx"] == given
+            assert ollama.loads == [(model, given)]
+
+    run(scenario())
+
+
+def test_nor_does_anybody_when_the_operator_allows_all() -> None:
+    """The model's own length is the end of it, whoever has set more: for every model, or for a name."""
+
+    async def scenario() -> None:
+        async with ScriptedOllama() as ollama:
+            backend = Ollama(OllamaOptions(url=ollama.url, num_ctx=1_000_000, max_num_ctx=0))
+            aliases = {"long": Alias(model=MODEL, options={"num_ctx": 2_000_000})}
+            async with serving(backend, aliases=aliases) as url, client(url) as session:
+                for model in (MODEL, "long"):
+                    assert (await post(session, 1, model=model))[2].endswith(f"/{WINDOW}")
+                async with session.post("/v1/embeddings", json={"model": EMBEDS, "input": "hi"}) as answer:
+                    assert answer.status == 200
+                assert ollama.seen[-1].body["options"]["num_ctx"] == 2048
+                assert ollama.loads == [(MODEL, WINDOW)]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("size", [0, -5, 8192.5, "8k", True, [8192]])
+@pytest.mark.parametrize("messages", [[], [{"role": "user", "content": "hi"}]], ids=["load", "chat"])
+def test_a_window_that_is_no_size_is_refused(size: object, messages: list[Any]) -> None:
+    async def scenario() -> None:
+        async with bench() as (ollama, session):
+            body = {"model": MODEL, "messages": messages, "options": {"num_ctx": size}}
+            async with session.post("/api/chat", json=body) as answer:
+                assert answer.status == 400
+                assert (await answer.json())["error"] == "`num_ctx` must be a whole number of at least 1."
+            assert ollama.chats() == []
 
     run(scenario())
 

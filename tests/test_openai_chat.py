@@ -1,5 +1,7 @@
 """OpenAI's chat completions: what is read, what is refused, what is written."""
 
+from typing import Literal
+
 import msgspec
 import pytest
 
@@ -30,6 +32,10 @@ def read(**body: object) -> Parsed:
     return parse(msgspec.json.encode({"model": "m", "messages": [USER], **body}))
 
 
+def allowed(mode: str, *tools: object) -> dict[str, object]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def messages(*given: object) -> tuple[Message, ...]:
     return read(messages=list(given)).request.messages
 
@@ -46,6 +52,15 @@ READ: dict[str, tuple[object, Message]] = {
             "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}],
         },
         Message("user", (Image("image/png", "AA=="),)),
+    ),
+    "a picture to be looked at closely": (
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "high"}}
+            ],
+        },
+        Message("user", (Image("image/png", "AA==", "high"),)),
     ),
     "a file": (
         {
@@ -127,6 +142,13 @@ def test_reads_everything_else() -> None:
     )
 
 
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_a_model_is_offered_no_tools_but_those_that_are_allowed(mode: Literal["auto", "required"]) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("delete_all", "lookup")]
+    request = read(tools=tools, tool_choice=allowed(mode, *tools[1:])).request
+    assert (request.tools, request.tool_choice) == ((Tool("lookup"),), ToolChoice(mode))
+
+
 def test_null_is_absent() -> None:
     names = [
         "stream",
@@ -182,6 +204,12 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         "tool_choice",
     ),
     "required without tools": ({"tool_choice": "required"}, "tool_choice"),
+    "an allowed tool that is not there": (
+        {"tool_choice": allowed("auto", {"type": "function", "function": {"name": "g"}})},
+        "tool_choice",
+    ),
+    "required, and none allowed": ({"tool_choice": allowed("required")}, "tool_choice"),
+    "a choice of nothing": ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools"),
     "a schema that is not there": ({"response_format": {"type": "json_schema"}}, "response_format"),
     "temperature out of range": ({"temperature": 3}, "temperature"),
     "a negative limit": ({"max_tokens": -1}, "max_tokens"),

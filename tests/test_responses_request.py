@@ -72,7 +72,7 @@ ITEMS: list[tuple[str, list[dict[str, Any]], list[Message]]] = [
             Message(
                 "user",
                 (
-                    Image("image/png", "aGk="),
+                    Image("image/png", "aGk=", "auto"),
                     StoredFile("file-1", as_image=True),
                     StoredFile("file-2"),
                     Document("a.pdf", "application/pdf", "aGk="),
@@ -222,7 +222,6 @@ CHOICES: list[tuple[Any, ToolChoice]] = [
     ("required", ToolChoice("required")),
     ({"type": "function", "name": "f"}, ToolChoice("named", "f")),
     ({"type": "custom", "name": "p"}, ToolChoice("named", "p")),
-    ({"type": "allowed_tools", "mode": "required", "tools": []}, ToolChoice("required")),
 ]
 
 
@@ -230,6 +229,34 @@ CHOICES: list[tuple[Any, ToolChoice]] = [
 def test_a_tool_can_be_demanded(choice: Any, wanted: ToolChoice) -> None:
     tools = [{"type": "function", "name": "f"}, {"type": "custom", "name": "p"}]
     assert reading(USER, tools=tools, tool_choice=choice).request.tool_choice == wanted
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_a_model_is_offered_no_tools_but_those_that_are_allowed(mode: Any) -> None:
+    inner = {"type": "function", "name": "f"}
+    tools = [
+        {"type": "function", "name": "delete_all"},
+        {"type": "custom", "name": "p"},
+        {"type": "namespace", "name": "n", "tools": [inner]},
+        {"type": "local_shell"},
+        {"type": "web_search"},
+    ]
+
+    def request(*allowed: dict[str, Any]) -> Read:
+        choice = {"type": "allowed_tools", "mode": mode, "tools": list(allowed)}
+        return reading(USER, tools=tools, tool_choice=choice)
+
+    given = request(
+        {"type": "custom", "name": "p"},
+        inner | {"namespace": "n"},
+        {"type": "local_shell"},
+        {"type": "web_search"},
+    )
+    assert [tool.name for tool in given.request.tools] == ["p", "n__f", "local_shell"]
+    assert given.request.tool_choice == ToolChoice(mode)
+    with pytest.raises(GateError, match="names 'unheard', which is not in `tools`") as refused:
+        request({"type": "custom", "name": "p"}, {"type": "function", "name": "unheard"})
+    assert (refused.value.fault.status, refused.value.fault.param) == (400, "tool_choice")
 
 
 def test_settings_are_read() -> None:
@@ -265,6 +292,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tool_choice": {"type": "function", "name": "g"}}, "tool_choice"),
     ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
+    ({"tool_choice": {"type": "allowed_tools", "mode": "required", "tools": []}}, "tool_choice"),
+    ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": ["f"]}}, "tool_choice"),
+    ({"tool_choice": {"type": "allowed_tools", "mode": "auto"}}, "tool_choice"),
     ({"temperature": 9}, "temperature"),
     ({"max_output_tokens": 0}, "max_output_tokens"),
     ({"metadata": {str(n): "x" for n in range(17)}}, "metadata"),
@@ -297,6 +327,13 @@ def test_unknown_fields_are_counted_and_nulls_are_absent() -> None:
     request = asked(temperature=None, tools=None, future=1, client_metadata={})
     assert request.unknown == ("future",)
     assert request.echo["tools"] == []
+
+
+def test_of_text_what_is_not_acted_on_is_told_and_not_repeated() -> None:
+    format = {"type": "json_object"}
+    request = asked(text={"format": format, "verbosity": "low"})
+    assert (request.unknown, request.echo["text"]) == (("text.verbosity",), {"format": format})
+    assert asked(text={"verbosity": None}).echo["text"] == {"format": {"type": "text"}}
 
 
 def test_an_item_without_an_id_gets_one_and_keeps_its_own() -> None:

@@ -116,6 +116,14 @@ def test_a_file_of_the_folder_one_is_in_sends_no_key_anywhere(home: Path) -> Non
     assert named == OpenAIOptions(base_url="https://evil.example/v1", api_key=Secret("s3cret"))
 
 
+def test_a_file_of_the_folder_one_is_in_gives_no_name_a_sandbox(home: Path) -> None:
+    file = home / "work" / "codexgate.toml"
+    file.write_text('[aliases.writer]\nmodel = "m"\nsandbox = "workspace-write"\n')
+    with pytest.raises(GateError, match=r"aliases\.writer is not taken from the folder"):
+        load_settings(environ={})
+    assert load_settings(config=file).settings.aliased["writer"].sandbox == "workspace-write"
+
+
 def test_nothing_is_made_by_looking(home: Path) -> None:
     assert load_settings().settings.data_dir == home / "xdg_data_home" / "codexgate"
     assert [each.name for each in home.iterdir()] == ["work"]
@@ -185,6 +193,30 @@ def test_an_alias_stands_for_a_model(toml: str, said: str, home: Path) -> None:
     assert raised.value.fault.code == "invalid_setting"
 
 
+MISTAKEN = {
+    "a sandbox among the options": (
+        '[aliases.careful]\nmodel = "codex/m"\noptions = { sandbox = "read-only" }\n',
+        r":1: aliases\.careful\.options\.sandbox is not a setting\. It is aliases\.careful\.sandbox\.",
+    ),
+    "a sandbox that there is not": (
+        '[aliases.careful]\nmodel = "codex/m"\nsandbox = "none"\n',
+        r":3: aliases\.careful\.sandbox must be one of danger-full-access, read-only, workspace-write",
+    ),
+    "a context beyond the largest": (
+        "[ollama]\nnum_ctx = 65536\nmax_num_ctx = 16384\n",
+        r":2: ollama\.num_ctx is larger than ollama\.max_num_ctx\. Set ollama\.max_num_ctx to 65536 too\.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("toml", "said"), MISTAKEN.values(), ids=MISTAKEN)
+def test_settings_that_would_not_be_heeded_are_refused(home: Path, toml: str, said: str) -> None:
+    (home / "work" / "codexgate.toml").write_text(toml)
+    with pytest.raises(GateError, match=said) as raised:
+        load_settings(environ={})
+    assert raised.value.fault.code == "invalid_setting"
+
+
 def test_a_key_that_is_empty_is_a_mistake(home: Path) -> None:
     (home / "work" / "codexgate.toml").write_text('[server]\napi_key = ""\n')
     with pytest.raises(GateError, match=r"codexgate\.toml:2: server\.api_key is empty\. Leave it out"):
@@ -193,7 +225,9 @@ def test_a_key_that_is_empty_is_a_mistake(home: Path) -> None:
 
 def test_the_documentation_names_what_a_file_of_the_working_folder_may_not_set() -> None:
     text = (Path(__file__).parent.parent / "docs/settings.md").read_text("utf-8").partition("```toml")[0]
-    assert {key for key in (*AUTHORITY, "openai.NAME") if f"`{key}`" not in text} == set()
+    assert {
+        key for key in (*AUTHORITY, "openai.NAME", "aliases.NAME.sandbox") if f"`{key}`" not in text
+    } == set()
 
 
 # What others call them

@@ -11,6 +11,8 @@ import msgspec
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 Effort = Literal["minimal", "low", "medium", "high", "xhigh", "max", "ultra", "none"]
 """Reasoning efforts that backends know; what a model makes of one is its own affair."""
+Sandbox = Literal["read-only", "workspace-write", "danger-full-access"]
+"""What the commands of an agent may do, the least first."""
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
@@ -23,13 +25,15 @@ class Context(Text, frozen=True, tag="context"):
     """Text that the gate put in, not the caller: models read it, what is kept of a chat leaves it out."""
 
 
-class Image(msgspec.Struct, frozen=True, tag="image"):
+class Image(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
     """A picture, inline."""
 
     media_type: str
     """Such as `image/png`."""
     data: str
     """Base64, no `data:` prefix."""
+    detail: str = ""
+    """How closely to look, in OpenAI's words (`low`, `high`); empty when not given."""
 
     @property
     def url(self) -> str:
@@ -173,6 +177,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """The oldest messages may be left out when the model cannot take all."""
     raw: bool = False
     """The one message is a text to go on with, not a chat (OpenAI's legacy completions)."""
+    sandbox: Sandbox | None = None
+    """Of the name that the model was asked for by; the gate sets it, whatever stood there before."""
     suffix: str = ""
     """Of `raw`: the text that comes after what the model inserts."""
     id: str = ""

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .chat import ChatRequest, Message, Text
+from .chat import ChatRequest, Message, Sandbox, Text
 from .errors import Fault, GateError, invalid
 from .events import Done, Failed
 from .order import Order
@@ -45,6 +45,9 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
     system: Annotated[str, _said("System message put before the conversation.")] = ""
     effort: Annotated[str, _said("Reasoning effort, unless the request has one.")] = ""
     options: Annotated[dict[str, Any], _said("Options of the backend, such as `num_ctx`.")] = {}
+    sandbox: Annotated[
+        Sandbox | None, _said("What Codex's commands may do under this name, instead of `codex.sandbox`.")
+    ] = None
 
 
 class Gate:
@@ -142,16 +145,17 @@ class Gate:
         """Find the backend for `request`. Raises GateError: no such model, or it does not chat."""
         name = request.model or self.default_model
         backend, model = await self._find(name or await self._first())
-        if model.abilities and "chat" not in model.abilities:
+        if model.lacks("chat"):
             raise _unfit(f"The model '{model.id}' does not chat.", "no_chat")
-        request = msgspec.structs.replace(request, model=model.id)
         alias = self.aliases.get(name)
+        sandbox = alias.sandbox if alias else None  # the operator's word alone
+        request = msgspec.structs.replace(request, model=model.id, sandbox=sandbox)
         return Route(backend, model, _fill_in(request, alias) if alias else request)
 
     async def embed(self, name: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
         """Vectors of `texts` by the model that `name` means. Raises GateError."""
         backend, model = await self._find(name)
-        if not isinstance(backend, Embedder) or (model.abilities and "embedding" not in model.abilities):
+        if not isinstance(backend, Embedder) or model.lacks("embedding"):
             raise _unfit(f"The model '{model.id}' does not embed.", "no_embedding")
         return await backend.embed(model.id, texts, dimensions)
 

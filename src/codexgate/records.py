@@ -30,6 +30,12 @@ class Model(msgspec.Struct, frozen=True):
     """In memory now."""
     details: dict[str, str] = {}
     """For people: family, parameters, quantization, digest, description."""
+    guessed: bool = False
+    """The abilities are no more than what its name suggests."""
+
+    def lacks(self, ability: Ability) -> bool:
+        """Whether it is known that it cannot."""
+        return bool(self.abilities) and not self.guessed and ability not in self.abilities
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -169,14 +169,15 @@ def _keep_authority(loaded: Loaded[Settings], file: Path) -> None:
     # A cloned repository may bring a settings file of its own, and it is the user's by owner.
     # Being in its folder is not yet a wish that it decides what may run.
     servers = [key for key in loaded.sources if key.startswith("openai.")]
-    for key in (*AUTHORITY, *servers):  # a server may be sent a key that stands in the environment
+    sandboxes = [f"aliases.{name}" for name, alias in loaded.settings.aliased.items() if alias.sandbox]
+    for key in (*AUTHORITY, *servers, *sandboxes):  # a server may be sent a key of the environment
         if loaded.sources[key].startswith("file "):
             message = f"{key} is not taken from the folder one happens to be in."
             raise _wrong(loaded, key, message, f"Name the file if you trust it: --config {file}")
 
 
 def _check(loaded: Loaded[Settings]) -> None:
-    """What no single value tells: an alias of an alias, and a key that somebody left empty."""
+    """What no single value tells: an alias of an alias, a misplaced sandbox, an empty key, two sizes."""
     aliases = loaded.settings.aliased
     for name, alias in aliases.items():
         other = aliases.get(alias.model)
@@ -184,6 +185,13 @@ def _check(loaded: Loaded[Settings]) -> None:
             key, near = f"aliases.{name}", "" if other.model in aliases else other.model
             advice = f"Did you mean {near}?" if near else "`codexgate models` lists the models."
             raise _wrong(loaded, key, f"{key} must be a model, but '{alias.model}' is an alias too.", advice)
+        if "sandbox" in alias.options:  # no backend would heed it there
+            key = f"aliases.{name}"
+            raise _wrong(loaded, key, f"{key}.options.sandbox is not a setting.", f"It is {key}.sandbox.")
+    sizes = loaded.settings.ollama
+    if 0 < sizes.max_num_ctx < sizes.num_ctx:
+        message = "ollama.num_ctx is larger than ollama.max_num_ctx."
+        raise _wrong(loaded, "ollama.num_ctx", message, f"Set ollama.max_num_ctx to {sizes.num_ctx} too.")
     key = "server.api_key"
     if not loaded.settings.server.api_key and loaded.sources[key] != "default":
         advice = "Leave it out, or make one: codexgate key make"

@@ -16,8 +16,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..assemble import open_gate, open_memory
-from ..chat import Effort, Format, Part, Retrieval
-from ..dialects.codex.ask import Sandbox
+from ..chat import Effort, Format, Part, Retrieval, Sandbox
 from ..errors import GateError, invalid
 from ..settings import Settings, load_settings
 from ..stores.sqlite import Sessions

@@ -79,7 +79,7 @@ def _window(model: Model, settings: Settings, alias: Alias | None) -> int:
     options = settings.ollama
     asked = alias.options.get("num_ctx") if alias else None
     fixed = asked if isinstance(asked, int) and asked > 0 else options.num_ctx
-    return min(model.context, fixed or options.max_num_ctx or model.context)
+    return min(filter(None, (model.context, fixed, options.max_num_ctx)))
 
 
 async def _models(settings: Settings, where: str, *, ask: bool, alone: bool) -> dict[str, Model]:

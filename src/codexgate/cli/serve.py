@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,10 +18,10 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from .. import __version__, apikey, door, logs
+from .. import __version__, apikey, door, folders, logs
 from ..assemble import BACKENDS, open_core
+from ..chat import Sandbox
 from ..connect import clients
-from ..dialects.codex.ask import Sandbox
 from ..errors import Fault, GateError
 from ..gate import Gate
 from ..records import Health
@@ -122,10 +123,13 @@ async def _serve(read: Callable[[], tuple[Settings, apikey.Key | None]], uds: st
     if settings.codex.cwd and "codex" in (settings.backends or BACKENDS):
         existing_folder(settings.codex.cwd)
     listen = _listen(settings, uds, key)
-    async with open_core(settings) as core:
+    async with AsyncExitStack() as closing:
+        tell = closing.enter_context(folders.held(settings.data_dir))
+        core = await closing.enter_async_context(open_core(settings))
         gate = core.gate
 
         async def on_start(running: Running) -> None:
+            tell(running.url)
             names = [backend.name for backend in gate.backends]
             listed = ", ".join(running.routes)
             if settings.log.format == "text":  # a wall of text is no greeting
@@ -143,8 +147,9 @@ async def _serve(read: Callable[[], tuple[Settings, apikey.Key | None]], uds: st
         def on_hangup(running: Running) -> None:
             try:
                 now, its_key = read()
-                if not uds:  # where it listens, and what Codex may do, are as they were
-                    door.refuse_open(settings, has_key=its_key is not None)
+                if not uds:  # where it listens is as it was; what Codex may do, but for the aliases, too
+                    served = msgspec.structs.replace(settings, aliases=now.aliases)
+                    door.refuse_open(served, has_key=its_key is not None)
             except GateError as error:
                 log.warning("settings.refused", extra={"fields": {"reason": error.fault.text}})
                 return

@@ -26,7 +26,8 @@ def parser(type: type[T]) -> Callable[[bytes], tuple[T, tuple[str, ...]]]:
 
     def parse(body: bytes) -> tuple[T, tuple[str, ...]]:
         try:
-            return decode(body), tuple(name for name in _fields(body) if name not in known)
+            given = (name for name, value in _fields(body).items() if bytes(value) != b"null")
+            return decode(body), tuple(name for name in given if name not in known)
         except UNREADABLE as error:
             raise unreadable(error) from error
 

@@ -27,6 +27,7 @@ from ..errors import invalid
 from .openai_body import parser
 from .openai_parts import data_url
 from .openai_sampling import Sampled
+from .openai_tools import choose
 from .retrieval import RetrievalBody, retrieval
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -51,6 +52,7 @@ class _TextPart(msgspec.Struct, tag="text"):
 
 class _ImageUrl(msgspec.Struct):
     url: str
+    detail: Annotated[str, msgspec.Meta(max_length=32)] | None = None
 
 
 class _ImagePart(msgspec.Struct, tag="image_url"):
@@ -112,9 +114,20 @@ class _FunctionName(msgspec.Struct):
     name: _Name
 
 
-class _NamedChoice(msgspec.Struct):
+class _NamedTool(msgspec.Struct):
     function: _FunctionName
     type: Literal["function"] = "function"
+
+
+class _AllowedTools(msgspec.Struct):
+    mode: Literal["auto", "required"]
+    tools: list[_NamedTool]
+
+
+class _Choice(msgspec.Struct):
+    type: Literal["function", "allowed_tools"] = "function"
+    function: _FunctionName | None = None
+    allowed_tools: _AllowedTools | None = None
 
 
 class _JsonSchema(msgspec.Struct):
@@ -139,7 +152,7 @@ class _Body(Sampled, kw_only=True):
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     tools: list[_Tool] | None = None
-    tool_choice: Literal["auto", "none", "required"] | _NamedChoice | None = None
+    tool_choice: Literal["auto", "none", "required"] | _Choice | None = None
     parallel_tool_calls: bool | None = None
     response_format: _Format | None = None
     max_tokens: _Count | None = None
@@ -172,12 +185,13 @@ def parse(body: bytes) -> Parsed:
     if not read.messages:
         raise invalid("`messages` is empty; a chat needs at least one message.", "messages")
     options = read.stream_options or _StreamOptions()
+    choice, tools = _choose(read)
     return Parsed(
         request=ChatRequest(
             model=read.model or "",
             messages=tuple(_message(message, f"messages[{at}]") for at, message in enumerate(read.messages)),
-            tools=tuple(_tool(tool) for tool in read.tools or ()),
-            tool_choice=_choice(read),
+            tools=tools,
+            tool_choice=choice,
             parallel_tool_calls=read.parallel_tool_calls,
             sampling=read.sampling(
                 read.max_completion_tokens or read.max_tokens, read.logprobs or None, read.top_logprobs
@@ -239,7 +253,7 @@ def _part(part: _Part, at: str) -> Part:
             return Text(part.refusal)
         case _ImagePart():
             media_type, data = data_url(part.image_url.url, f"{at}.image_url.url")
-            return Image(media_type, data)
+            return Image(media_type, data, part.image_url.detail or "")
         case _FilePart():
             if part.file.file_id:
                 return StoredFile(part.file.file_id)
@@ -254,20 +268,20 @@ def _tool(read: _Tool) -> Tool:
     return Tool(function.name, function.description or "", function.parameters or {}, bool(function.strict))
 
 
-def _choice(read: _Body) -> ToolChoice:
+def _choose(read: _Body) -> tuple[ToolChoice, tuple[Tool, ...]]:
+    """`tool_choice`, and the tools that it leaves to the model."""
+    tools = tuple(_tool(tool) for tool in read.tools or ())
     match read.tool_choice:
         case None:
-            return ToolChoice()
-        case _NamedChoice(function=function):
-            if function.name not in {tool.function.name for tool in read.tools or ()}:
-                raise invalid(
-                    f"`tool_choice` names '{function.name}', which is not in `tools`.", "tool_choice"
-                )
-            return ToolChoice("named", function.name)
+            return choose(ToolChoice(), tools)
+        case _Choice(type="function", function=_FunctionName(name=name)):
+            return choose(ToolChoice("named", name), tools)
+        case _Choice(type="allowed_tools", allowed_tools=_AllowedTools(mode=mode, tools=listed)):
+            return choose(ToolChoice(mode), tools, {each.function.name for each in listed})
+        case _Choice(type=missing):
+            raise invalid(f"`tool_choice.{missing}` is missing.", f"tool_choice.{missing}")
         case mode:
-            if mode == "required" and not read.tools:
-                raise invalid("`tool_choice` is `required`, but there are no `tools`.", "tool_choice")
-            return ToolChoice(mode)
+            return choose(ToolChoice(mode), tools)
 
 
 def _format(read: _Format | None) -> Format:

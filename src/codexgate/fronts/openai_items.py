@@ -58,6 +58,7 @@ class InputImage(msgspec.Struct, tag="input_image"):
 
     image_url: str | None = None
     file_id: str | None = None
+    detail: str | None = None
 
 
 class InputFile(msgspec.Struct, tag="input_file"):
@@ -312,7 +313,7 @@ def _part(part: Content, at: str) -> Part:
                 return StoredFile(part.file_id, as_image=True)
             if not part.image_url:
                 raise invalid("An image needs `image_url` or `file_id`.", at)
-            return Image(*data_url(part.image_url, f"{at}.image_url"))
+            return Image(*data_url(part.image_url, f"{at}.image_url"), part.detail or "")
         case InputFile():
             return _file(part, at)
         case _:

@@ -141,7 +141,7 @@ def parse(body: bytes) -> Asked:
     """Read a request body. Raises GateError (invalid_request) naming the field at fault."""
     try:
         read = _decode(body)
-        fields = _decode_fields(body)
+        fields = {name: value for name, value in _decode_fields(body).items() if bytes(value) != b"null"}
     except UNREADABLE as error:
         raise unreadable(error) from error
     if read.prompt is not None:
@@ -155,7 +155,8 @@ def parse(body: bytes) -> Asked:
         body=read,
         items=_items(read),
         echo=_echo(read, fields),
-        unknown=tuple(name for name in fields if name not in known),
+        unknown=tuple(name for name in fields if name not in known)
+        + tuple(f"text.{name}" for name in _text(fields) if name not in _Text.__struct_fields__),
     )
 
 
@@ -170,12 +171,13 @@ def read(asked: Asked, history: Sequence[bytes], items: Sequence[bytes]) -> Read
     said = (*messages(history, toolbox, "history"), *messages(items, toolbox))
     if not any(message.role != "assistant" or message.parts or message.tool_calls for message in said):
         raise invalid("`input` is empty; there is nothing to answer.", "input")
+    choice, tools = choice_of(body.tool_choice, toolbox)
     system = (Message("system", (Text(body.instructions),)),) if body.instructions else ()
     request = ChatRequest(
         model=body.model or "",
         messages=system + said,
-        tools=tuple(toolbox.tools),
-        tool_choice=choice_of(body.tool_choice, toolbox),
+        tools=tools,
+        tool_choice=choice,
         parallel_tool_calls=body.parallel_tool_calls,
         sampling=Sampling(
             temperature=body.temperature,
@@ -210,13 +212,7 @@ def _items(body: Body) -> tuple[bytes, ...]:
 
 def _echo(body: Body, fields: dict[str, msgspec.Raw]) -> dict[str, Any]:
     """What a response object repeats; where the request says nothing, OpenAI's default or null."""
-    given = {name: value for name, value in fields.items() if bytes(value) != b"null"}
-
-    def get(name: str, default: Any) -> Any:
-        return given.get(name, default)
-
-    reasoning = msgspec.json.decode(given["reasoning"]) if "reasoning" in given else {}
-    text = msgspec.json.decode(given["text"]) if "text" in given else {}
+    reasoning = msgspec.json.decode(fields.get("reasoning", b"{}"))
     return {
         "background": bool(body.background),
         "instructions": body.instructions,
@@ -231,13 +227,18 @@ def _echo(body: Body, fields: dict[str, msgspec.Raw]) -> dict[str, Any]:
         "service_tier": "default",
         "store": body.store is not False,
         "temperature": body.temperature,
-        "text": {"format": {"type": "text"}} | text,
-        "tool_choice": get("tool_choice", "auto"),
-        "tools": [_repeated(tool) for tool in msgspec.json.decode(get("tools", b"[]"))],
+        "text": {"format": _text(fields).get("format", {"type": "text"})},
+        "tool_choice": fields.get("tool_choice", "auto"),
+        "tools": [_repeated(tool) for tool in msgspec.json.decode(fields.get("tools", b"[]"))],
         "top_logprobs": body.top_logprobs or 0,
         "top_p": body.top_p,
         "truncation": body.truncation or "disabled",
     } | ({"user": body.user} if body.user else {})
+
+
+def _text(fields: dict[str, msgspec.Raw]) -> dict[str, Any]:
+    said = msgspec.json.decode(fields.get("text", b"{}"), type=dict[str, Any])
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _repeated(tool: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ Source: OpenAI API reference, "Responses", `tools`. Pure; knows neither requests
 
 import hashlib
 import re
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -217,29 +218,55 @@ def item_of(origin: Origin, call_id: str, arguments: str) -> dict[str, Any]:
             return {"type": "apply_patch_call", "call_id": call_id, "operation": operation}
 
 
-def choice_of(choice: Any, toolbox: Toolbox) -> ToolChoice:
-    """`tool_choice` in terms of functions. Raises GateError for a tool that is not offered."""
-    offered = {tool.name for tool in toolbox.tools}
+def choice_of(choice: Any, toolbox: Toolbox) -> tuple[ToolChoice, tuple[Tool, ...]]:
+    """`tool_choice` in terms of functions, and those it leaves. Raises GateError for one not offered."""
+    tools = tuple(toolbox.tools)
     match choice:
         case None | "auto":
-            return ToolChoice()
-        case "none":
-            return ToolChoice("none")
-        case "required":
-            if not offered:
-                raise invalid("`tool_choice` is `required`, but there are no `tools`.", "tool_choice")
-            return ToolChoice("required")
-        case {"type": "allowed_tools", "mode": "auto" | "required" as mode}:
-            return ToolChoice(mode)
+            return choose(ToolChoice(), tools)
+        case "none" | "required":
+            return choose(ToolChoice(choice), tools)
+        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": [*listed]}:
+            allowed = {_chosen(each) for each in listed if not _is_left_out(each, toolbox)}
+            return choose(ToolChoice(mode), tools, allowed)
+        case _:
+            return choose(ToolChoice("named", _chosen(choice)), tools)
+
+
+def choose(
+    choice: ToolChoice, tools: tuple[Tool, ...], allowed: Collection[str] | None = None
+) -> tuple[ToolChoice, tuple[Tool, ...]]:
+    """`choice` and those of `tools` that it leaves to the model; `allowed`: no others than these.
+
+    Raises GateError where that names a tool that is not there, or demands one where none is.
+    """
+    named = (choice.name,) if choice.mode == "named" else allowed or ()
+    for name in sorted({*named} - {tool.name for tool in tools}):
+        raise invalid(f"`tool_choice` names '{name}', which is not in `tools`.", "tool_choice")
+    if allowed is not None:
+        tools = tuple(tool for tool in tools if tool.name in allowed)
+    if choice.mode == "required" and not tools:
+        raise invalid("`tool_choice` is `required`, but there are no `tools`.", "tool_choice")
+    return choice, tools
+
+
+def _chosen(choice: Any) -> str:
+    """The function that stands for a tool that `tool_choice` names."""
+    match choice:
         case {"type": "function" | "custom", "name": str(name)}:
-            function = flat_name(name, str(choice.get("namespace") or ""))
+            return flat_name(name, str(choice.get("namespace") or ""))
         case {"type": "local_shell" | "shell" | "apply_patch" | "tool_search" as function}:
-            pass
+            return str(function)
         case _:
             raise invalid("`tool_choice` asks for a tool that cannot be had here.", "tool_choice")
-    if function not in offered:
-        raise invalid(f"`tool_choice` names '{function}', which is not in `tools`.", "tool_choice")
-    return ToolChoice("named", function)
+
+
+def _is_left_out(choice: Any, toolbox: Toolbox) -> bool:
+    match choice:
+        case {"type": str(kind)}:
+            return kind in toolbox.left_out
+        case _:
+            return False
 
 
 def _custom_parameters(format: Grammar | None) -> dict[str, Any]:

@@ -81,4 +81,6 @@ def note_route(request: web.Request, route: Route, unknown: tuple[str, ...] = ()
     """Put the route into the request's trace; returns the headers that tell it."""
     trace = request[TRACE]
     trace.model, trace.backend, trace.unknown = route.model.id, route.backend.name, unknown
-    return {"X-Codexgate-Ignored": ", ".join(route.ignored)} if route.ignored else {}
+    # Names of fields are the caller's own words, and this goes into a header.
+    told = [re.sub(r"[^A-Za-z0-9_.-]", "?", name[:64]) for name in (*route.ignored, *unknown)[:32]]
+    return {"X-Codexgate-Ignored": ", ".join(told)} if told else {}

@@ -128,8 +128,8 @@ def _with_options(route: Route, asked: ollama_api_request.Parsed) -> Route:
 
 def _check(route: Route, name: str) -> None:
     """Raises GateError for what the model cannot do, as far as that is known, as Ollama does."""
-    abilities, asked = route.model.abilities, route.request
-    if asked.effort not in ("", "none") and abilities and "thinking" not in abilities:
+    asked = route.request
+    if asked.effort not in ("", "none") and route.model.lacks("thinking"):
         raise invalid(f'"{name}" does not support thinking', "think")
     if asked.suffix and "suffix" not in route.backend.honours:
         raise invalid(f'"{name}" does not support insert', "suffix")

@@ -97,11 +97,7 @@ def _caller(request: web.Request) -> Caller:
 
 
 def _headers(request: web.Request, generation: Generation) -> dict[str, str]:
-    headers = note_route(request, generation.route, generation.asked.unknown)
-    # The types of tools are the caller's own words, and this goes into a header.
-    left_out = [re.sub(r"[^A-Za-z0-9_.-]", "?", name[:64]) for name in sorted(generation.left_out)[:32]]
-    ignored = [*generation.route.ignored, *left_out]
-    return headers | ({"X-Codexgate-Ignored": ", ".join(ignored)} if ignored else {})
+    return note_route(request, generation.route, (*generation.left_out, *generation.asked.unknown))
 
 
 def _as_it_is(event: Event) -> list[Event]:

@@ -38,7 +38,8 @@ class ResponseOptions(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="How long a response, and what it goes on with, is kept (seconds); 0: until it is deleted.",
+            description="How long a response, and what it goes on with, is kept (seconds); "
+            "0: until it is deleted.",
         ),
     ] = MONTH
 

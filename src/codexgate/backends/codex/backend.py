@@ -27,7 +27,7 @@ from .chats import Chats, Opened, Settle
 from .child import Child
 from .find import INSTALL, child_environ, codex_home, find_binary
 from .options import CodexOptions
-from .run import Run, results_of
+from .run import Run
 from .supervisor import Supervisor
 from .turn import Turn
 from .worktree import Worktrees
@@ -38,6 +38,8 @@ HELLO = 10.0
 """Seconds for its first word: 0.3 s are usual, and nobody else gets a child meanwhile."""
 MEMORY = "memories"
 """What the memory's MCP server is called in a thread."""
+PARKED = 64
+"""Turns that may wait for tools: each keeps two connections to the gate's own memory, of 256 in all."""
 PROBE = 2.0
 """Seconds that a probe waits for the child to start."""
 
@@ -88,9 +90,8 @@ class Codex:
             self._chats = Chats(threads, self._authority, wait=wait, strict=strict, worktrees=worktrees)
         self._supervisor = Supervisor(self._start)
         self._desk = Desk(options.approval_timeout)
-        self._parked: dict[str, Run] = {}
-        """Runs that wait for a client's tools, by the ids of their calls."""
-        self._timers: dict[Run, asyncio.TimerHandle] = {}
+        self._parked: dict[Run, asyncio.TimerHandle] = {}
+        """Runs that wait for a client's tools, the oldest first."""
         self._leaving: set[asyncio.Task[None]] = set()
         self._version = ""
 
@@ -108,21 +109,22 @@ class Codex:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[list[Event]]:
         """Run one turn, or go on with one that waited for tools; closing the generator interrupts it."""
+        if request.tool_choice.mode == "none":
+            request = msgspec.structs.replace(request, tools=())
         try:
-            run, first = await self._open(request)
+            run = await self._open(request)
         except GateError as error:
             yield [Failed(error.fault)]
             return
-        ended = False
+        waits = False
         try:
-            if first:
-                yield list(first)
             async with aclosing(run.events()) as batches:
                 async for batch in batches:
-                    ended = isinstance(batch[-1], Done | Failed)
+                    end = batch[-1]
+                    waits = isinstance(end, Done) and end.reason == "tool_calls"
                     yield batch
         finally:
-            if ended and run.calls:
+            if waits:
                 self._park(run)
             else:
                 self._finish(run)
@@ -161,7 +163,7 @@ class Codex:
 
     async def aclose(self) -> None:
         """Interrupt what still runs, and stop the child."""
-        for run in tuple(self._timers):
+        for run in tuple(self._parked):
             self._unpark(run)
             self._finish(run)
         if self._leaving:
@@ -170,50 +172,51 @@ class Codex:
         if self._threads is not None:
             await self._threads.aclose()
 
-    async def _open(self, request: ChatRequest) -> tuple[Run, tuple[Event, ...]]:
-        """A run that answers `request`, and what to tell before. Raises GateError."""
+    async def _open(self, request: ChatRequest) -> Run:
+        """A run that answers `request`. Raises GateError."""
         parked = self._waiting_for(request)
         if parked is not None:
             parked.go_on(request)
-            return parked, ()
-        if request.chat:
-            self._abandon(request.chat)
+            return parked
         ask.fresh(request, self._authority)  # refuses what Codex has not, before anything runs
         child = await self._supervisor.child()
-        told: tuple[Event, ...] = ()
+        opening: tuple[Event, ...] = ()
         if request.chat and transcript.is_task(request):
             plan = ask.task(request, self._authority, self._options.task_model)
         else:
+            self._abandon(request.chat)
             if request.chat and self._chats is not None:
                 opened = await self._chats.open(child, request)
                 if isinstance(opened, Opened):
-                    return self._run(opened.turn, request, opened.settle), opened.events
-                told = (opened,)
+                    return self._run(opened.turn, request, opened.events, opened.settle)
+                opening = (opened,)
             plan = ask.fresh(request, self._authority)
-        return self._run(Turn(child, plan), request), told
+        return self._run(Turn(child, plan), request, opening)
 
-    def _run(self, turn: Turn, request: ChatRequest, settle: Settle | None = None) -> Run:
-        return Run(turn, request, self._options, self._desk, settle, self._signing_in())
+    def _run(
+        self, turn: Turn, request: ChatRequest, opening: tuple[Event, ...], settle: Settle | None = None
+    ) -> Run:
+        return Run(turn, request, self._options, self._desk, settle, self._signing_in(), opening)
 
     def _waiting_for(self, request: ChatRequest) -> Run | None:
-        """The run that waits for the results that `request` brings, if it is this caller's."""
-        for result in results_of(request):
-            run = self._parked.get(result.tool_call_id)
-            if run is not None and run.request.caller == request.caller:
-                self._unpark(run)
-                return run
-        return None
+        """The run that waits for the results that `request` brings, if it can go on."""
+        run = next((run for run in self._parked if run.waits_for(request)), None)
+        if run is None:
+            return None
+        if run.turn.lost:
+            self._give_up(run)
+            return None
+        self._unpark(run)
+        return run
 
     def _park(self, run: Run) -> None:
-        for call in run.calls:
-            self._parked[call] = run
+        if len(self._parked) >= PARKED:
+            self._give_up(next(iter(self._parked)))
         loop = asyncio.get_running_loop()
-        self._timers[run] = loop.call_later(self._options.tool_timeout, self._give_up, run)
+        self._parked[run] = loop.call_later(self._options.tool_timeout, self._give_up, run)
 
     def _unpark(self, run: Run) -> None:
-        self._timers.pop(run).cancel()
-        for call in run.calls:
-            self._parked.pop(call, None)
+        self._parked.pop(run).cancel()
 
     def _give_up(self, run: Run) -> None:
         log.info("codex.tools_lost", extra={"fields": {"calls": len(run.calls)}})
@@ -221,8 +224,8 @@ class Codex:
         self._finish(run)
 
     def _abandon(self, chat: str) -> None:
-        """The chat goes on without the results that a run of it waits for."""
-        for run in [run for run in self._timers if run.request.chat == chat]:
+        """The chat, if it is one, goes on without the results that a run of it waits for."""
+        for run in [run for run in self._parked if chat and run.request.chat == chat]:
             self._give_up(run)
 
     def _finish(self, run: Run) -> None:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from ...chat import ChatRequest
+from ...chat import ChatRequest, Tool
 from ...dialects.codex import ask, transcript
 from ...errors import GateError
 from ...events import Event, Notice, ThreadStarted
@@ -84,7 +84,7 @@ class Chats:
 
         async def settle(run: Run) -> None:
             async with held:
-                await self._settle(run)
+                await self._settle(run, request.tools)
 
         return Opened(turn, settle, (ThreadStarted(turn.thread, number),))
 
@@ -92,7 +92,9 @@ class Chats:
         self, child: Child, request: ChatRequest, record: ThreadRecord, authority: ask.Authority
     ) -> Turn:
         """A turn on the chat's thread if that still holds its history, else on a new one."""
-        new = transcript.continuation(record.signature, request.messages, request.tools)
+        new = transcript.continuation(
+            record.signature, request.messages, request.tools, sandbox=request.sandbox
+        )
         if record.thread and new is not None:
             try:
                 return await _running(Turn(child, ask.resumed(request, new, record.thread, authority)))
@@ -103,12 +105,15 @@ class Chats:
                 await self._store.forget(request.chat)
         return await _running(Turn(child, ask.fresh(request, authority, lasting=True)))
 
-    async def _settle(self, run: Run) -> None:
-        """Keep the thread if its turn ended well; one that did not holds what nobody saw."""
+    async def _settle(self, run: Run, tools: tuple[Tool, ...]) -> None:
+        """Keep the thread if its turn ended well; one that did not holds what nobody saw.
+
+        `tools`: those that it was opened with, whatever came with their results.
+        """
         request = run.request
         try:
             if run.done is not None and run.done.reason == "stop":
-                held = transcript.signature(request.messages, request.tools, run.answer)
+                held = transcript.signature(request.messages, tools, run.answer, sandbox=request.sandbox)
                 await self._store.save(request.chat, run.turn.thread, held)
             else:
                 await self._store.forget(request.chat)

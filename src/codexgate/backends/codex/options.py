@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ...dialects.codex.ask import History, Sandbox
+from ...chat import Sandbox
+from ...dialects.codex.ask import History
 
 
 class CodexOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ becomes of the thread afterwards is the business of whoever made the run.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -12,7 +13,7 @@ import msgspec
 
 from ...chat import ChatRequest, Message
 from ...cut import Cut
-from ...dialects.codex import ask, wire
+from ...dialects.codex import ask, transcript, wire
 from ...dialects.codex.decode import Decoder
 from ...errors import Fault, GateError
 from ...events import Approval, Done, Event, Failed, TextDelta
@@ -40,10 +41,12 @@ class Run:
         desk: Desk,
         settle: Callable[["Run"], Awaitable[None]] | None = None,
         signing_in: str = "",
+        opening: tuple[Event, ...] = (),
     ) -> None:
         """`settle` is called once the turn is over and left, whatever came of it.
 
-        `signing_in`: what to do when the provider lets nobody in.
+        `signing_in`: what to do when the provider lets nobody in. `opening`: what every answer of
+        the turn begins with.
         """
         self.request = request
         """The request that is being answered; the last of several when tools came between."""
@@ -54,6 +57,7 @@ class Run:
         self.done: Done | None = None
         """How the turn ended by itself, once it has."""
         self.turn = turn
+        self._opening = opening
         self._options = options
         self._desk = desk
         self._settle = settle
@@ -67,13 +71,26 @@ class Run:
 
     async def events(self) -> AsyncGenerator[list[Event]]:
         """The events of this answer, to its end."""
-        batch: list[Event] = []
+        batch: list[Event] = list(self._opening)
+        if batch:
+            yield batch
         while not (batch and isinstance(batch[-1], Done | Failed)):
             events = await self._read()
             batch = [one for event in events for one in self._cut.feed(event)]
             self._note(batch)
             if batch:
                 yield batch
+
+    def waits_for(self, request: ChatRequest) -> bool:
+        """`request` brings results of its calls, and goes on with the very conversation they are from."""
+        own = self.request
+        before = request.messages[: len(own.messages)]
+        return (
+            any(result.tool_call_id in self.calls for result in _results(request))
+            and (request.caller, request.chat) == (own.caller, own.chat)
+            and (request.model, request.sandbox) == (own.model, own.sandbox)
+            and transcript.signature(before, ()) == transcript.signature(own.messages, ())
+        )
 
     def go_on(self, request: ChatRequest) -> None:
         """Give Codex the results of its calls; the next `events` are the answer to `request`."""
@@ -103,7 +120,7 @@ class Run:
         return dict(self._decoder.unknown | self._decoder.undecodable)
 
     async def _read(self) -> list[Event]:
-        patience, limit = self._patience()
+        patience, limit, setting = self._patience()
         try:
             async with asyncio.timeout(patience):
                 told = await self.turn.read()
@@ -112,28 +129,30 @@ class Run:
         except TimeoutError:
             if self.calls:
                 return self._decoder.pause()
-            message = f"Codex was given up after {patience:.0f} s without an end."
-            fault = Fault("timeout", message, f"`codex.{limit}` sets the limit.", "codex_timeout", "", True)
+            message = f"Codex was given up after {limit:g} s without an end."
+            fault = Fault("timeout", message, f"`codex.{setting}` sets the limit.", "codex_timeout", "", True)
             return self._decoder.fail(fault)
         events: list[Event] = []
         for one in told:
             events += self._take(one)
         return events
 
-    def _patience(self) -> tuple[float, str]:
-        """Seconds to wait for news, and the setting that says so."""
+    def _patience(self) -> tuple[float, float, str]:
+        """Seconds to wait for news, and what is over then: seconds, and the setting that says so."""
         left = max(0.0, self._deadline - time.monotonic())
-        if self.calls:
-            return min(GATHER, left), "turn_timeout"
         idle = self._options.idle_timeout + (self._options.approval_timeout if self._asked else 0)
-        return (left, "turn_timeout") if left <= idle else (idle, "idle_timeout")
+        if self.calls or left <= idle:
+            patience = min(GATHER, left) if self.calls else left
+            return patience, self._options.turn_timeout, "turn_timeout"
+        return idle, idle, "idle_timeout"
 
     def _take(self, told: Told) -> list[Event]:
         if not isinstance(told, Request):
             return self._decoder.feed(told.method, told.params)
         try:
             if told.method == wire.TOOL_CALL and self.request.tools:
-                call, events = self._decoder.call(told.params)
+                call = f"call_{secrets.token_hex(12)}"
+                events = self._decoder.call(call, told.params)
                 self.calls[call] = told.id
                 return events
             if told.method in _APPROVALS and self._options.approvals == "ask":
@@ -164,7 +183,7 @@ class Run:
                 self.done = event
 
 
-def results_of(request: ChatRequest) -> list[Message]:
+def _results(request: ChatRequest) -> list[Message]:
     """The results of tools that `request` ends with; empty when it ends with something else."""
     results: list[Message] = []
     for message in reversed(request.messages):

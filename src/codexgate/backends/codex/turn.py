@@ -39,6 +39,11 @@ class Turn:
         self._inbox: Inbox | None = None
         self._begun = asyncio.create_task(self._begin())
 
+    @property
+    def lost(self) -> bool:
+        """Its child is gone."""
+        return self._child.gone is not None
+
     async def ready(self) -> str:
         """The thread's id, once the turn runs. Raises GateError: refused, or child gone."""
         await asyncio.shield(self._begun)

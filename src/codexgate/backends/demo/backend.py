@@ -85,7 +85,7 @@ def answer(request: ChatRequest) -> list[Event]:
         events += [ReasoningDelta(chunk) for chunk in _CHUNK.findall(thought)]
     tools = _tools_to_call(request)
     for index, tool in enumerate(tools):
-        arguments = _json(sample(tool.parameters, _subject(text)))
+        arguments = _json(sample({"type": "object", **tool.parameters}, _subject(text)))
         call = f"call_demo_{len(request.messages)}_{index}"
         events += [
             ToolEvent(call, tool.name, "started", runs_on="client"),

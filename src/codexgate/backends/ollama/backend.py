@@ -125,7 +125,8 @@ class Ollama:
 
     async def embed(self, model: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
         """One vector for each of `texts`; see `ports.Embedder`. Loads the model if need be."""
-        body = embed.ask(model, texts, dimensions, self._defaults())
+        options = self._bounded({}, await self._known(model))
+        body = embed.ask(model, texts, dimensions, options)
         try:
             answer = await self._call("POST", "/api/embed", body, timeout=self._options.first_token_timeout)
         except GateError as error:
@@ -165,7 +166,7 @@ class Ollama:
 
     async def warm(self, model: str, options: Mapping[str, Any] = {}) -> None:
         """Load `model` into memory; see `ports.Installer`. A chat without messages does that."""
-        settings = ask.settings({**self._defaults(), **options})
+        settings = ask.settings(self._bounded(options, await self._known(model)))
         body = {"model": model, "messages": [], "stream": False, **settings}
         await self._call("POST", "/api/chat", body, timeout=self._options.first_token_timeout)
 
@@ -205,14 +206,12 @@ class Ollama:
         shown = await self._known(request.model)
         thinks = bool(request.effort) and "thinking" in catalog.abilities(shown.capabilities)
         prompt = window.estimate(request)
-        options = self._defaults() | request.options
-        fixed = options.get("num_ctx")
-        if fixed is None:
+        options = self._bounded(request.options, shown)
+        size = most = options.get("num_ctx", 0)
+        if not size:
             most = min(shown.context or window.UNKNOWN, self._options.max_num_ctx or sys.maxsize)
             room = request.sampling.max_tokens or window.ROOM
             size = window.choose(prompt + room, most, self._loaded.get(request.model, 0))
-        else:  # what is no number, Ollama refuses
-            size = most = fixed if isinstance(fixed, int) else 0
         body = ask.ask(msgspec.structs.replace(request, options=options), thinks=thinks)
         return _Plan(body, prompt, size, most, shown.context)
 
@@ -278,6 +277,10 @@ class Ollama:
             await begun  # and with this task it is cancelled
             await sending.__aexit__(None, None, None)
 
+    def _bounded(self, options: Mapping[str, Any], shown: catalog.Shown) -> dict[str, Any]:
+        """`options` over what is set for every model, for no more memory than a model may have here."""
+        return window.bounded({**self._defaults(), **options}, shown.context, self._options.max_num_ctx)
+
     def _defaults(self) -> dict[str, Any]:
         """What is set for every model, as `ChatRequest.options`."""
         defaults: dict[str, Any] = {}
@@ -338,9 +341,8 @@ class _Plan(msgspec.Struct, frozen=True):
     """What the model itself could see; 0 when unknown."""
 
     def sized(self, size: int) -> bytes:
-        """The body with a context of `size`, unless the request has one that is none."""
-        options = {"num_ctx": size, **self.body.get("options", {})}
-        return msgspec.json.encode(self.body | {"options": options | ({"num_ctx": size} if size else {})})
+        """The body with a context of `size`."""
+        return msgspec.json.encode(self.body | {"options": self.body.get("options", {}) | {"num_ctx": size}})
 
 
 def _split(lines: Lines, data: bytes) -> list[bytes]:

@@ -17,7 +17,11 @@ class OllamaOptions(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0, description="Context that every model is loaded with (tokens); 0: as each request needs."),
     ] = 0
     max_num_ctx: Annotated[
-        int, Meta(ge=0, description="Largest context that a model is loaded with (tokens); 0: its own.")
+        int,
+        Meta(
+            ge=0,
+            description="Largest context that a model is loaded with, whoever asks (tokens); 0: its own.",
+        ),
     ] = 131_072
     hold_load: Annotated[
         bool, Meta(description="Let a model be loaded to its end when the client that wanted it has left.")

@@ -1,8 +1,9 @@
 """What we ask of the app-server: the parameters of every request, built from constants.
 
 The closed list is the safety of the whole: sandbox, approvals, folder and configuration come
-from `Authority`, which only the operator makes; of a caller's request nothing but texts,
-pictures, model, effort and answer schema gets through. Pure. Source: as `wire`.
+from `Authority`, which only the operator makes, and the sandbox of an alias, which the gate alone
+puts into a request; of a caller's own nothing but texts, pictures, model, effort and answer schema
+gets through. Pure. Source: as `wire`.
 """
 
 import re
@@ -11,11 +12,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...chat import ChatRequest, Document, Image, Message, Part, StoredFile, Text, Tool, ToolCall
+from ...chat import ChatRequest, Document, Image, Message, Part, Sandbox, StoredFile, Text, Tool, ToolCall
 from ...errors import Fault, invalid
 from . import wire
 
-Sandbox = Literal["read-only", "workspace-write", "danger-full-access"]
 History = Literal["items", "transcript"]
 """How a new thread is told what was said: as the messages they were, or as one text."""
 
@@ -41,6 +41,7 @@ class Authority(msgspec.Struct, frozen=True):
 
     cwd: str
     sandbox: Sandbox = "read-only"
+    """Where the name that is asked for has none of its own."""
     asks: bool = False
     """Codex may ask a person to go beyond the sandbox; else it is told that nobody would allow it."""
     plain: bool = False
@@ -89,7 +90,7 @@ def fresh(request: ChatRequest, authority: Authority, *, lasting: bool = False) 
             "Codex decides by itself which tools it calls.", "tool_choice", advice="Leave it `auto`."
         )
     thread = _thread(request, authority) | {"ephemeral": not lasting}
-    if request.tools and request.tool_choice.mode != "none":
+    if request.tools:
         thread["dynamicTools"] = [_tool(tool) for tool in request.tools]
     spoken = [message for message in request.messages if message.role not in ("system", "developer")]
     asked = spoken.pop() if spoken and spoken[-1].role == "user" else None
@@ -113,9 +114,9 @@ def resumed(request: ChatRequest, new: Sequence[Message], thread: str, authority
 
 def task(request: ChatRequest, authority: Authority, model: str) -> Plan:
     """A client's own errand about a chat: no tools, nothing to run, nothing remembered."""
-    request = msgspec.structs.replace(request, tools=(), model=model or request.model)
+    request = msgspec.structs.replace(request, tools=(), model=model or request.model, sandbox="read-only")
     config = {key: value for key, value in authority.config.items() if key != MCP_SERVERS}
-    harmless = msgspec.structs.replace(authority, sandbox="read-only", asks=False, config=config)
+    harmless = msgspec.structs.replace(authority, asks=False, config=config)
     plan = fresh(request, harmless)
     nowhere: dict[str, Any] = {"environments": []}  # without an environment there is no shell
     return msgspec.structs.replace(plan, thread=plan.thread | nowhere, turn=plan.turn | nowhere)
@@ -221,7 +222,7 @@ def _thread(request: ChatRequest, authority: Authority) -> dict[str, Any]:
     params: dict[str, Any] = {
         "model": request.model,
         "cwd": authority.cwd,
-        "sandbox": authority.sandbox,
+        "sandbox": request.sandbox or authority.sandbox,
         "approvalPolicy": _policy(authority),
         "config": authority.config,
     }
@@ -246,7 +247,7 @@ def _turn(
         "model": request.model,
         "cwd": authority.cwd,
         "approvalPolicy": _policy(authority),
-        "sandboxPolicy": _POLICIES[authority.sandbox],
+        "sandboxPolicy": _POLICIES[request.sandbox or authority.sandbox],
     }
     if request.effort:
         params["effort"] = request.effort

@@ -105,16 +105,18 @@ class Decoder:
             self.undecodable[method] += 1
             return []
 
-    def call(self, params: msgspec.Raw) -> tuple[str, list[Event]]:
-        """The id and the events of a call of a client's tool. Raises msgspec.DecodeError."""
+    def call(self, id: str, params: msgspec.Raw) -> list[Event]:
+        """A call of a client's tool; `id` is what the client answers by. Raises msgspec.DecodeError.
+
+        The model's own id will not do: some models number their calls, in every chat from the beginning.
+        """
         read = msgspec.json.decode(params, type=wire.ToolCallParams)
         name = self._names.get(read.tool, read.tool)
         arguments = _json(read.arguments if read.arguments is not None else {})
-        settled = self._settle()
-        return read.call_id, settled or [
-            ToolEvent(read.call_id, name, "started", runs_on="client"),
-            ToolEvent(read.call_id, name, "arguments", arguments, runs_on="client"),
-            ToolEvent(read.call_id, name, "finished", runs_on="client"),
+        return self._settle() or [
+            ToolEvent(id, name, "started", runs_on="client"),
+            ToolEvent(id, name, "arguments", arguments, runs_on="client"),
+            ToolEvent(id, name, "finished", runs_on="client"),
         ]
 
     def approval(self, id: str, method: str, params: msgspec.Raw) -> Approval:

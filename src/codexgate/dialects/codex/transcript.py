@@ -27,27 +27,36 @@ _TASK = re.compile(r"\s*###\s*Task\s*:", re.IGNORECASE)
 
 
 def signature(
-    messages: Sequence[Message], tools: Sequence[Tool], answer: str | None = None
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    answer: str | None = None,
+    *,
+    sandbox: str | None = None,
 ) -> tuple[str, ...]:
     """The signature of a thread that holds `messages` and, as the model wrote it, its `answer`.
 
-    The first entry is of the tools: a thread has those that it was started with.
+    The first entry is of the tools, since a thread has those that it was started with, and of the
+    alias's `sandbox`: what was done under one is not gone on with under another.
     """
-    entries = [_tools(tools), *(_entry(message) for message in messages)]
+    entries = [_terms(tools, sandbox), *(_entry(message) for message in messages)]
     if answer is not None:
         entries.append(_answer(answer))
     return tuple(entries)
 
 
 def continuation(
-    kept: Sequence[str], messages: Sequence[Message], tools: Sequence[Tool]
+    kept: Sequence[str],
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    *,
+    sandbox: str | None = None,
 ) -> tuple[Message, ...] | None:
     """What of `messages` the thread does not hold yet; `None` when its history is another one.
 
     Edited, shortened and regenerated histories are others: what a thread was told it cannot
     forget.
     """
-    if not kept or kept[0] != _tools(tools):
+    if not kept or kept[0] != _terms(tools, sandbox):
         return None
     held, new = messages[: len(kept) - 1], messages[len(kept) - 1 :]
     if not new or new[-1].role != "user":
@@ -110,8 +119,9 @@ def _part(part: Part) -> str:
             return f"{part.media_type},{_digest(part.data)}"
 
 
-def _tools(tools: Sequence[Tool]) -> str:
-    return f"tools:{_digest(msgspec.json.encode(tools).decode()) if tools else ''}"
+def _terms(tools: Sequence[Tool], sandbox: str | None) -> str:
+    entry = f"tools:{_digest(msgspec.json.encode(tools).decode()) if tools else ''}"
+    return f"{entry}:{sandbox}" if sandbox else entry
 
 
 def _digest(text: str) -> str:

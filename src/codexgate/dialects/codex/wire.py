@@ -221,7 +221,6 @@ class RateLimitsParams(_Wire):
 class ToolCallParams(_Wire):
     """Of item/tool/call: the model called one of the client's tools."""
 
-    call_id: str
     tool: str
     arguments: Any = None
 

@@ -4,11 +4,13 @@ Pure. The count is a guess from bytes: whether a prompt really fits is Ollama's 
 told to (`truncate`, `shift` in `ask`); then there is a next step. Source: Ollama, docs/faq.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from ...chat import ChatRequest, Image
+from ...errors import invalid
 
 BYTES = 3
 """Of a token: English has four and a half, Chinese three, code full of signs two."""
@@ -42,6 +44,22 @@ def texts(request: ChatRequest) -> Iterator[str]:
     if request.tools:
         yield msgspec.json.encode(request.tools).decode()
     yield request.suffix
+
+
+def bounded(options: Mapping[str, Any], *limits: int) -> dict[str, Any]:
+    """`options` whose `num_ctx`, where they have one, is no larger than any of `limits` (0: no limit).
+
+    It is memory: each token of it takes some, used or not. Raises GateError for one that is no size.
+    """
+    found = {name: value for name, value in options.items() if value is not None}
+    if "num_ctx" in found:
+        size = found["num_ctx"]
+        if isinstance(size, float) and size.is_integer():
+            size = int(size)  # 1e5: to Ollama every number of JSON is one
+        if type(size) is not int or size < 1:
+            raise invalid("`num_ctx` must be a whole number of at least 1.", "options")
+        found["num_ctx"] = min([size, *filter(None, limits)])
+    return found
 
 
 def choose(needed: int, most: int, loaded: int) -> int:

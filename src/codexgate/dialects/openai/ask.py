@@ -152,7 +152,8 @@ def _part(part: Part, where: str) -> dict[str, Any]:
         case Text():
             return {"type": "text", "text": part.text}
         case Image():
-            return {"type": "image_url", "image_url": {"url": part.url}}
+            detail = {"detail": part.detail} if part.detail else {}
+            return {"type": "image_url", "image_url": {"url": part.url} | detail}
         case Document():
             media_type = part.media_type or "application/octet-stream"
             data = f"data:{media_type};base64,{part.data}"

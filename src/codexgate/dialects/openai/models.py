@@ -82,6 +82,7 @@ def model(entry: Entry, backend: str) -> Model:
         created=_number(entry.created),
         owned_by=entry.owned_by if isinstance(entry.owned_by, str) else "",
         abilities=_abilities(entry),
+        guessed=not any((entry.type, entry.capabilities, entry.architecture, entry.supported_parameters)),
         context=next(filter(None, map(_number, windows)), 0),
         details={"server": OLLAMA} if entry.owned_by == "library" else {},
     )

@@ -70,8 +70,8 @@ def _nothing(*values: Any) -> Schema:
 
 def _choice(named: str) -> Schema:
     return _either({"enum": ["auto", "none"]}, {"type": "null"}) | {
-        "description": f"With `tools` also `required`, or `{named}` where NAME is one of them: "
-        "something that JSON Schema has no words for."
+        "description": f"With `tools` also `required`, or `{named}` where NAME is one of them, or some of "
+        "them as `allowed_tools`: something that JSON Schema has no words for."
     }
 
 
@@ -163,7 +163,9 @@ _OLLAMA = {
 }
 
 REFINED: dict[str, Schema | None] = {
-    "ChatNamedChoice": None,
+    "ChatNamedTool": None,
+    "ChatAllowedTools": None,
+    "ChatChoice": None,
     "ChatFunctionName": None,
     "ChatRequest": {
         "properties": {
