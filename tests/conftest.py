@@ -1,6 +1,7 @@
 """Fixtures that more than one suite needs."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from tests.support import UNHURRIED, unhurried
 
 # `llm` reads it when it is imported. Its plugin with the weights that we use wants a library to be built.
 os.environ["LLM_LOAD_PLUGINS"] = ""
+
+# What a shell starts with `&` ignores Ctrl-C, and so would all that we start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says how busy the machine is, and whether it is the first that loads something.
 settings.register_profile("tests", deadline=None)
