@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codexgate.backends.codex import Codex, CodexOptions, host
-from codexgate.backends.codex.child import Child
 from codexgate.chat import ChatRequest, Format, Image, Message, Text
 from codexgate.dialects.codex import wire
 from codexgate.errors import GateError
@@ -40,6 +39,7 @@ from codexgate.fold import fold
 from codexgate.gate import Gate
 from tests.servers import responses
 from tests.servers.codex_home import MODEL, make_codex_home
+from tests.servers.codex_lines import recorded
 from tests.servers.gateway import serving
 from tests.servers.responses import Hold, ScriptedResponses
 from tests.support import UNHURRIED, run, unhurried
@@ -279,15 +279,7 @@ def test_the_official_client_lists_chats_and_streams(tmp_path: Path) -> None:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every line that was sent to the child."""
-    lines: list[dict[str, Any]] = []
-    send = Child._send
-
-    async def spy(self: Child, line: bytes) -> None:
-        lines.append(msgspec.json.decode(line))
-        await send(self, line)
-
-    monkeypatch.setattr(Child, "_send", spy)
-    return lines
+    return recorded(monkeypatch)
 
 
 def interrupts(sent: list[dict[str, Any]]) -> int:

@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 
 from codexgate.backends.codex import Codex, CodexOptions
-from codexgate.backends.codex.child import Child
 from codexgate.chat import Sandbox
 from codexgate.dialects.codex import wire
 from codexgate.gate import Alias
 from codexgate.stores.sqlite import Threads
 from codexgate.stores.sqlite_responses import Responses
 from tests.servers.codex_home import MODEL, make_codex_home
+from tests.servers.codex_lines import recorded
 from tests.servers.gateway import client, serving
 from tests.servers.responses import Call, ScriptedResponses
 from tests.servers.responses import Text as Said
@@ -47,15 +46,7 @@ WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"t
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[Json]:
     """Every line that was sent to a child."""
     unhurried(monkeypatch, "backends.codex.turn.CLOSING", "backends.codex.child.HUNG")
-    lines: list[Json] = []
-    send = Child._send
-
-    async def spy(self: Child, line: bytes) -> None:
-        lines.append(msgspec.json.decode(line))
-        await send(self, line)
-
-    monkeypatch.setattr(Child, "_send", spy)
-    return lines
+    return recorded(monkeypatch)
 
 
 def sandboxes(sent: list[Json]) -> list[tuple[str, str]]:

@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 
 from codexgate.backends.codex import Codex, CodexOptions
-from codexgate.backends.codex.child import Child
 from codexgate.dialects.codex import wire
 from codexgate.errors import Fault, GateError
 from codexgate.ports import ThreadStore
 from codexgate.stores.redis import RedisThreads
 from codexgate.stores.sqlite import Threads
 from tests.servers.codex_home import MODEL, make_codex_home
+from tests.servers.codex_lines import recorded
 from tests.servers.gateway import client, serving
 from tests.servers.responses import Hold, Part, ScriptedResponses, Text, texts
 from tests.servers.valkey import Valkey
@@ -109,15 +108,7 @@ def conversation(body: Body) -> list[tuple[str, str]]:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[Body]:
     """Every line that was sent to a child."""
-    lines: list[Body] = []
-    send = Child._send
-
-    async def spy(self: Child, line: bytes) -> None:
-        lines.append(msgspec.json.decode(line))
-        await send(self, line)
-
-    monkeypatch.setattr(Child, "_send", spy)
-    return lines
+    return recorded(monkeypatch)
 
 
 def methods(sent: list[Body], *wanted: str) -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 
 from codexgate.backends.codex import Codex, CodexOptions, backend
 from codexgate.backends.codex.approvals import Desk
-from codexgate.backends.codex.child import Child, Told
+from codexgate.backends.codex.child import Told
 from codexgate.backends.codex.run import Run
 from codexgate.backends.codex.turn import Turn
 from codexgate.chat import ChatRequest, Message, Tool
@@ -28,6 +28,7 @@ from codexgate.jsonrpc import Request, RequestId, receive
 from codexgate.server.app import Listen
 from codexgate.stores.sqlite import Threads
 from tests.servers.codex_home import MODEL, make_codex_home
+from tests.servers.codex_lines import recorded
 from tests.servers.gateway import serving
 from tests.servers.responses import Call, ScriptedResponses, Text
 from tests.support import run, unhurried
@@ -316,14 +317,7 @@ def test_names_that_codex_is_told(name: str, told: str) -> None:
 def test_leaving_a_turn_that_waits_for_nothing_sends_no_interrupt_while_it_is_parked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[Body] = []
-    send = Child._send
-
-    async def spy(self: Child, line: bytes) -> None:
-        sent.append(msgspec.json.decode(line))
-        await send(self, line)
-
-    monkeypatch.setattr(Child, "_send", spy)
+    sent = recorded(monkeypatch)
 
     async def scenario() -> None:
         async with bench(tmp_path, [Call("weather", {"city": "Ulm"})], [Text("x")]) as (_, client, codex):

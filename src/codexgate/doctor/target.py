@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from .. import door
 from ..backends.ollama import address
 from ..settings import Settings
 from .words import Asked, Remedy
@@ -43,8 +44,7 @@ def root(url: str) -> str:
 def is_loopback(url: str) -> bool:
     """Whether the server is on this machine."""
     try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return door.is_loopback(urlsplit(url).hostname or "")
     except ValueError:
         return False
 
