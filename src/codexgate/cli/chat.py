@@ -47,9 +47,7 @@ def chat(
     resume: Annotated[
         bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")
     ] = False,
-    schema: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON Schema that the answer must satisfy.")
-    ] = None,
+    schema: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON Schema for the answer.")] = None,
     effort: Annotated[Effort | None, typer.Option(help="Reasoning effort.")] = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0 is steady, 1 is lively.")] = None,
